@@ -31,7 +31,7 @@ class VeniceWatchError(Exception):
 
 
 class ImageRefusedError(VeniceWatchError):
-    """An image that must not be sent: `code` for programs, `message` for the person who dropped it."""
+    """An image that must not be sent: `code` for programs, `message` for its owner."""
 
     exit_code = 1
 
