@@ -1,0 +1,242 @@
+"""`check`: everything that can be known before the first image, and what to do about it."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from venice_watch.cli.options import config_option, json_option
+from venice_watch.errors import KeyUnusableError
+
+if TYPE_CHECKING:
+    from venice_watch.config.model import Config, Folder
+
+FREE_BYTES_MIN = 2_000_000_000  # of the spool's disk: dozens of the largest results
+WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+FOLDERS_COUNTED_MAX = 1_000_000  # a tree beyond this is not counted to its end
+FAILED = 1
+UNREACHABLE = 69
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    level: str  # ok, warning, error
+    subject: str
+    message: str
+
+
+@click.command("check")
+@config_option
+@click.option("--offline", is_flag=True, help="Ask the API nothing.")
+@json_option
+def check_command(config_path: Path | None, *, offline: bool, as_json: bool) -> None:
+    """Check the configuration, the folders, the key and the account. Never spends anything."""
+    from venice_watch.cli.options import load_config
+
+    config = load_config(config_path)
+    findings = [
+        Finding(level="ok", subject="configuration", message=f"{config.path}: no mistake found")
+    ]
+    findings += _check_state(config)
+    for folder in config.folders:
+        findings += _check_folder(folder)
+    findings += _check_watches(config)
+    key, key_findings = _check_key(config)
+    findings += key_findings
+    unreachable = False
+    if not offline and key is not None:
+        online = asyncio.run(_check_account(config, key))
+        unreachable = any(finding.level == "error" for finding in online)
+        findings += online
+    _show(findings, as_json=as_json)
+    if unreachable:
+        raise click.exceptions.Exit(UNREACHABLE)
+    if any(finding.level == "error" for finding in findings):
+        raise click.exceptions.Exit(FAILED)
+
+
+def _show(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        return
+    marks = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "error": ("ERROR", "red")}
+    for finding in findings:
+        mark, colour = marks[finding.level]
+        click.echo(f"{click.style(f'{mark:<8}', fg=colour)} {finding.subject}: {finding.message}")
+
+
+def _check_state(config: "Config") -> Iterator[Finding]:
+    from venice_watch.intake.mounts import NETWORK, file_system_of
+    from venice_watch.service.lock import holder_of
+
+    state_dir = config.state_dir
+    subject = "state_dir"
+    existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    kind = file_system_of(existing)
+    if kind in NETWORK or kind.startswith("fuse"):
+        yield Finding(
+            level="error",
+            subject=subject,
+            message=f"{state_dir} is on {kind}; the journal needs a local disk. Name another one.",
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        message = f"{existing} may not be written by this user; change its owner or name another"
+        yield Finding(level="error", subject=subject, message=message)
+        return
+    free = shutil.disk_usage(existing).free
+    if free < FREE_BYTES_MIN:
+        yield Finding(
+            level="warning",
+            subject=subject,
+            message=f"{state_dir} has {free / 1e9:.1f} GB left; results on their way need up to "
+            "0.1 GB each. Make room.",
+        )
+    holder = holder_of(state_dir)
+    in_use = f"; in use by {holder}" if holder else ""
+    yield Finding(
+        level="ok",
+        subject=subject,
+        message=f"{state_dir} ({kind}, {free / 1e9:.0f} GB free){in_use}",
+    )
+
+
+def _check_folder(folder: "Folder") -> Iterator[Finding]:
+    from venice_watch.intake.mounts import TRUSTED, file_system_of
+
+    subject = f"folder {folder.name}"
+    healthy = True
+    roots = {
+        "inbox": folder.inbox,
+        "outbox": folder.outbox,
+        "quarantine": folder.quarantine,
+        "archive": folder.archive,
+    }
+    for role, path in roots.items():
+        if path is None:
+            continue
+        if not path.is_dir():
+            healthy = False
+            message = f"the {role} {path} is not there. Make it, or mount its share."
+            yield Finding(level="error", subject=subject, message=message)
+        elif not os.access(path, os.R_OK | os.X_OK) or not (
+            os.access(path, os.W_OK) or (role == "inbox" and folder.originals == "keep")
+        ):
+            healthy = False
+            message = f"the {role} {path} may not be read and written by this user."
+            yield Finding(level="error", subject=subject, message=message)
+    if not healthy:
+        return
+    kind = file_system_of(folder.inbox)
+    how = "watched" if kind in TRUSTED else "scanned every few seconds (events are not reliable)"
+    device = folder.inbox.stat().st_dev
+    moved = [
+        role
+        for role, path in roots.items()
+        if path is not None and role in ("quarantine", "archive") and path.stat().st_dev != device
+    ]
+    note = f"; {' and '.join(moved)} on another file system: originals are copied" if moved else ""
+    yield Finding(level="ok", subject=subject, message=f"{folder.inbox} ({kind}) is {how}{note}")
+
+
+def _check_watches(config: "Config") -> Iterator[Finding]:
+    needed = sum(
+        _count_folders(folder.inbox) if folder.recursive else 1
+        for folder in config.folders
+        if folder.inbox.is_dir()
+    )
+    try:
+        limit = int(WATCHES.read_text())
+    except (OSError, ValueError):
+        return
+    level = "ok" if needed < limit / 2 else "warning"
+    advice = "" if level == "ok" else f". Run: sysctl fs.inotify.max_user_watches={needed * 4}"
+    yield Finding(
+        level=level,
+        subject="inotify",
+        message=f"{needed:,} folders to watch, {limit:,} watches allowed{advice}",
+    )
+
+
+def _count_folders(root: Path) -> int:
+    from itertools import islice
+
+    from venice_watch.intake.junk import is_skipped_folder
+
+    def walk() -> Iterator[str]:
+        for path, names, _files in os.walk(root):
+            names[:] = [name for name in names if not is_skipped_folder(name)]
+            yield path
+
+    return sum(1 for _ in islice(walk(), FOLDERS_COUNTED_MAX))
+
+
+def _check_key(config: "Config") -> tuple[str | None, list[Finding]]:
+    from venice_watch.cli.key import read_key, readable_by_others
+
+    try:
+        key = read_key(config.api.key_file, os.environ)
+    except KeyUnusableError as exc:
+        return None, [Finding(level="error", subject="key", message=str(exc))]
+    findings = [Finding(level="ok", subject="key", message="found")]
+    key_file = config.api.key_file
+    if key_file is not None and readable_by_others(key_file):
+        message = f"{key_file} may be read by every user of this machine. Run: chmod 600 {key_file}"
+        findings.append(Finding(level="warning", subject="key", message=message))
+    return key, findings
+
+
+async def _check_account(config: "Config", key: str) -> list[Finding]:
+    from venice_watch.config.model import ContractChoice
+    from venice_watch.venice.client import Timeouts, VeniceClient
+
+    timeouts = config.api.timeouts
+    async with VeniceClient(
+        config.api.base_url,
+        key,
+        Timeouts(
+            connect_s=timeouts.connect_s,
+            write_s=timeouts.write_s,
+            read_s=timeouts.read_s,
+            total_s=timeouts.total_s,
+        ),
+        connections_max=1,
+    ) as client:
+        facts = await client.read_key_facts()
+        if not facts.usable:
+            status = "" if facts.status is None else f"HTTP {facts.status}: "
+            message = f"{config.api.base_url}: {status}{facts.words or 'the key is not permitted'}"
+            return [Finding(level="error", subject="account", message=message)]
+        balances = ", ".join(f"{value:g} {name}" for name, value in (facts.balances or {}).items())
+        rate = facts.requests_per_minute
+        findings = [
+            Finding(
+                level="ok",
+                subject="account",
+                message=f"the key is accepted; {rate or 'unknown'} requests a minute; "
+                f"balance {balances or 'not told'}",
+            )
+        ]
+        if config.api.contract is ContractChoice.AUTO:
+            contract = await client.find_contract()
+            findings.append(
+                Finding(
+                    level="ok" if contract else "warning",
+                    subject="contract",
+                    message=str(contract or "the server does not tell; set `api.contract`"),
+                )
+            )
+        prices = await client.read_prices()
+        told = {name: value / 1_000_000 for name, value in (prices or {}).items()}
+        message = ", ".join(f"{name} {usd:g} USD" for name, usd in told.items())
+        findings.append(
+            Finding(level="ok", subject="prices", message=message or "not told; the usual ones")
+        )
+        return findings

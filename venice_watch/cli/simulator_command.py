@@ -1,0 +1,148 @@
+"""`venice-watch simulator`: the local Venice server by itself.
+
+Rules: nothing but click is imported until it runs (its --help must not load Pillow); stdout carries
+one line, the base URL.
+"""
+
+import re
+
+import click
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|)")
+
+_HELP = """Run a local Venice: real pixels, invented money, faults on demand.
+
+It prints its base URL and serves until Ctrl-C or SIGTERM. Any key is accepted, except ones that
+begin with "bad". Nothing outside this machine can reach it.
+
+\b
+Point a configuration at it:
+  $ venice-watch simulator --port 8770 --rpm 60 --fault server_error:0.1
+  api:
+    base_url: http://127.0.0.1:8770/api/v1     # in venice-watch.yaml
+  $ VENICE_API_KEY=anything venice-watch run
+
+\b
+What it has seen and charged:
+  $ curl http://127.0.0.1:8770/_control/bill
+The next two requests fail:
+  $ curl -d '[{"fault": "unavailable", "times": 2}]' http://127.0.0.1:8770/_control/faults
+"""
+
+
+def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
+    """Return the seconds of 250ms, 1s, 1m or a plain number."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no duration; write 250ms, 1s, 1m or 0.5")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _rate(_ctx: click.Context, _param: click.Parameter, text: str) -> int | None:
+    """Return a whole number, or None for `none`."""
+    if text.strip().lower() == "none":
+        return None
+    if not text.strip().isdecimal():
+        raise click.BadParameter(f"{text!r} is no rate; write a whole number, or none")
+    return int(text)
+
+
+def _list_faults(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click calls it so
+    """Print the table of faults and leave."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from venice_watch.simulator import FAULTS
+
+    for fault in FAULTS.values():
+        click.echo(f"{fault.name:<26}{fault.summary}")
+    ctx.exit()
+
+
+@click.command("simulator", help=_HELP)
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default="any free one")
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option(
+    "--latency",
+    callback=_duration,
+    default="1s",
+    metavar="TIME",
+    show_default=True,
+    help="Until the answer, at least: 250ms, 1s.",
+)
+@click.option(
+    "--jitter", callback=_duration, default="0s", metavar="TIME", help="Up to so much more."
+)
+@click.option(
+    "--rpm",
+    callback=_rate,
+    default="20",
+    metavar="NUMBER|none",
+    show_default=True,
+    help="Upscales a minute.",
+)
+@click.option(
+    "--contract",
+    type=click.Choice(["enhance", "creativity"]),
+    default="enhance",
+    show_default=True,
+    help="The older or the newer form of the API.",
+)
+@click.option(
+    "--balance", type=click.FloatRange(min=0), default=100.0, show_default=True, help="In USD."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME[=VALUE][:PROBABILITY]",
+    help="Fail so, always or sometimes; can be given again. --list-faults names them.",
+)
+@click.option(
+    "--list-faults", is_flag=True, is_eager=True, expose_value=False, callback=_list_faults
+)
+@click.option("--seed", type=int, help="Make chance (faults, jitter) repeatable.")
+@click.option(
+    "--pixels",
+    type=click.Choice(["real", "nearest"]),
+    default="real",
+    show_default=True,
+    help="nearest is cheap, for benchmarks.",
+)
+def simulator_command(
+    *,
+    port: int,
+    host: str,
+    latency: float,
+    jitter: float,
+    rpm: int | None,
+    contract: str,
+    balance: float,
+    faults: tuple[str, ...],
+    seed: int | None,
+    pixels: str,
+) -> None:
+    """Make the settings and serve."""
+    from venice_watch.simulator import Settings, parse_fault, run
+
+    try:
+        settings = Settings(
+            host=host,
+            port=port,
+            latency_s=latency,
+            latency_jitter_s=jitter,
+            requests_per_minute=rpm,
+            contract=contract,  # type: ignore[arg-type]  # click.Choice, and Settings checks
+            balance_usd=balance,
+            faults=tuple(parse_fault(text) for text in faults),
+            seed=seed,
+            pixels=pixels,  # type: ignore[arg-type]  # likewise
+        )
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    try:
+        run(settings)
+    except OSError as exc:
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {exc.strerror}; choose another --port"
+        ) from exc

@@ -1,0 +1,108 @@
+"""`status`: how things stand, read from the ledger without disturbing who writes it."""
+
+import asyncio
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from venice_watch.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from venice_watch.config.model import Config
+
+RECENT = 5  # jobs shown
+
+
+@click.command("status")
+@config_option
+@json_option
+def status_command(config_path: Path | None, *, as_json: bool) -> None:
+    """Show what waits, what is under way, what is done, and what it cost."""
+    from venice_watch.cli.options import load_config
+
+    facts = asyncio.run(_read(load_config(config_path)))
+    click.echo(json.dumps(facts, indent=2) if as_json else _describe(facts))
+
+
+async def _read(config: "Config") -> dict[str, Any]:
+    from venice_watch.daemon import LEDGER_NAME
+    from venice_watch.ledger import FolderCounts
+    from venice_watch.ledger.sqlite import SqliteLedger
+    from venice_watch.service.lock import holder_of
+
+    path = config.state_dir / LEDGER_NAME
+    counts: dict[str, FolderCounts] = {}
+    recent = []
+    if path.exists():
+        async with SqliteLedger(path, read_only=True) as ledger:
+            counts = await ledger.counts()
+            recent = await ledger.recent(limit=RECENT)
+    holder = holder_of(config.state_dir)
+    return {
+        "running": None
+        if holder is None
+        else {"pid": holder.pid, "since": holder.since, "command": holder.command},
+        "folders": [
+            _folder_facts(folder.name, counts.get(folder.name, FolderCounts()))
+            for folder in config.folders
+        ],
+        "spent_usd": sum(count.spent_microusd for count in counts.values()) / 1_000_000,
+        "recent": [
+            {
+                "folder": job.folder,
+                "path": job.path,
+                "state": job.state,
+                "code": job.code,
+                "message": job.message,
+                "at": datetime.fromtimestamp(job.updated_at).astimezone().isoformat("T", "seconds"),
+            }
+            for job in recent
+        ],
+    }
+
+
+def _folder_facts(name: str, counts: Any) -> dict[str, Any]:  # noqa: ANN401 - keeps the import lazy
+    oldest = counts.oldest_waiting_at
+    return {
+        "name": name,
+        "waiting": counts.available,
+        "in_flight": counts.executing,
+        "in_doubt": counts.in_doubt,
+        "staged": counts.staged,
+        "completed": counts.completed,
+        "quarantined": counts.quarantined,
+        "cancelled": counts.cancelled,
+        "oldest_waiting": None
+        if oldest is None
+        else datetime.fromtimestamp(oldest).astimezone().isoformat("T", "seconds"),
+        "spent_usd": counts.spent_microusd / 1_000_000,
+    }
+
+
+def _describe(facts: dict[str, Any]) -> str:
+    running = facts["running"]
+    lines = [
+        "nothing is running: start it with `venice-watch run`"
+        if running is None
+        else f"running since {running['since']} (process {running['pid']}, {running['command']})",
+        "",
+    ]
+    width = max((len(folder["name"]) for folder in facts["folders"]), default=6)
+    lines.append(
+        f"{'folder':<{width}}  waiting  in flight  in doubt  to deliver  done  quarantined      USD"
+    )
+    lines += [
+        f"{folder['name']:<{width}}  {folder['waiting']:>7}  {folder['in_flight']:>9}  "
+        f"{folder['in_doubt']:>8}  {folder['staged']:>10}  {folder['completed']:>4}  "
+        f"{folder['quarantined']:>11}  {folder['spent_usd']:>7.2f}"
+        for folder in facts["folders"]
+    ]
+    if facts["recent"]:
+        lines += ["", "last:"]
+    for job in facts["recent"]:
+        why = f": {job['message']}" if job["message"] else ""
+        lines.append(f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}")
+    return "\n".join(lines)

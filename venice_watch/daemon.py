@@ -1,0 +1,398 @@
+"""The daemon's life: lock, recover, watch, dispatch, drain.
+
+One `asyncio.TaskGroup` holds everything that runs; the first unexpected error ends it all, and a
+restart recovers. `run` goes on until told to stop; `once` ends when nothing is left to do.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from venice_watch.clock import Clock
+from venice_watch.config.model import Config, ContractChoice, Folder
+from venice_watch.errors import StateUnusableError
+from venice_watch.files.place import clear_leftovers
+from venice_watch.files.spool import clear_spool
+from venice_watch.intake.look import ignore_lease_breaks
+from venice_watch.intake.tracker import Tracker
+from venice_watch.job import Job
+from venice_watch.ledger import FolderCounts, Ledger
+from venice_watch.ledger.sqlite import SqliteLedger
+from venice_watch.parameters import Contract
+from venice_watch.pipeline.consider import rules_digest
+from venice_watch.pipeline.line import Line, Tally
+from venice_watch.service.lock import locked
+from venice_watch.service.systemd import Notifier
+from venice_watch.venice.account import Account
+from venice_watch.venice.client import Timeouts, VeniceClient
+from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
+
+LEDGER_NAME = "ledger.sqlite3"
+SPOOL_NAME = "spool"
+LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none stays empty
+GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
+OWED_S = 60.0  # between tries to put originals away
+UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
+STATUS_S = 10.0  # between words to systemd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How a run ended."""
+
+    tally: Tally
+    waiting: int  # jobs that could not be done now
+    left: tuple[str, ...]  # files that somebody is still writing
+    refused: str | None  # why the account could not send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a run stands, for a progress bar."""
+
+    total: int
+    done: int
+    in_flight: int
+    note: str
+
+
+class Daemon:
+    """One process's work on one configuration; use `opened`."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        ledger: Ledger,
+        client: VeniceClient,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        notifier: Notifier,
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log
+        self._notifier = notifier
+        self._folders = {folder.name: folder for folder in config.folders}
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._busy: Counter[str] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gate = Gate(
+            clock=clock,
+            concurrency=config.api.concurrency,
+            folder_limits={
+                folder.name: folder.concurrency
+                for folder in config.folders
+                if folder.concurrency is not None
+            },
+            requests_per_minute=config.api.requests_per_minute,
+        )
+        chosen = config.api.contract
+        self._account = Account(
+            client,
+            self._gate,
+            contract=None if chosen is ContractChoice.AUTO else Contract(chosen.value),
+            clock=clock,
+            log=log,
+        )
+        self._trackers = {
+            folder.name: Tracker(
+                folder,
+                rules_digest=rules_digest(config, folder),
+                ledger=ledger,
+                clock=clock,
+                log=log,
+                on_arrival=self._wake.set,
+            )
+            for folder in config.folders
+        }
+        self._line = Line(
+            config,
+            ledger=ledger,
+            client=client,
+            gate=self._gate,
+            account=self._account,
+            trackers=self._trackers,
+            spool_folder=config.state_dir / SPOOL_NAME,
+            clock=clock,
+            log=log,
+        )
+
+    # --- running ---------------------------------------------------------------------------------
+
+    async def run(self) -> Summary:
+        """Watch and work until SIGTERM or SIGINT, then drain."""
+        await self._recover()
+        with self._signals():
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(tracker.run()) for tracker in self._trackers.values()]
+                helpers.append(group.create_task(self._account.run()))
+                helpers.append(group.create_task(self._keep_owed()))
+                helpers.append(group.create_task(self._keep_notified()))
+                self._notifier.send(READY=1, STATUS="watching")
+                self._log.info("daemon.ready", folders=list(self._folders))
+                await self._dispatch(group, until=None)
+                await self._drain(helpers)
+        return await self._summary(())
+
+    async def once(self, show: Callable[[Progress], None] | None = None) -> Summary:
+        """Do what waits now, then return; `show` is called now and then with how far it is."""
+        await self._recover()
+        with self._signals():
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._account.run())]
+                if show is not None:
+                    helpers.append(group.create_task(self._keep_showing(show)))
+                scans = [
+                    group.create_task(tracker.run_once()) for tracker in self._trackers.values()
+                ]
+                asked = group.create_task(self._account.wait_asked())
+                for task in (*scans, asked):
+                    task.add_done_callback(lambda _task: self._wake.set())
+                await self._dispatch(group, until=lambda: self._is_done([*scans, asked]))
+                await self._drain([*helpers, asked, *scans])
+        if show is not None:
+            show(await self._progress())
+        return await self._summary(
+            path for scan in scans if not scan.cancelled() for path in scan.result()
+        )
+
+    async def recent_jobs(self, *, limit: int) -> list[Job]:
+        """Return the jobs that changed last, newest first."""
+        return await self._ledger.recent(limit=limit)
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def _recover(self) -> None:
+        ignore_lease_breaks()
+        spool = self._config.state_dir / SPOOL_NAME
+        for folder in self._config.folders:
+            for root in (folder.outbox, folder.quarantine, folder.archive):
+                if root is not None:
+                    await asyncio.to_thread(clear_leftovers, root)
+        self._gate.remember_sent(
+            self._clock.now() - sent_at
+            for sent_at in await self._ledger.sent_since(self._clock.now() - WINDOW_S)
+        )
+        await self._line.recover(self._folders)
+        keep = await self._ledger.spooled()
+        await asyncio.to_thread(clear_spool, spool, frozenset(keep))
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopping.is_set() and number == signal.SIGINT:
+            # the second Ctrl-C of somebody who does not want to wait: what is under way is
+            # written down as in doubt at the next start
+            for task in self._tasks:
+                task.cancel()
+            return
+        self._log.info("daemon.stopping", signal=signal.Signals(number).name)
+        self.stop()
+
+    # --- dispatching -----------------------------------------------------------------------------
+
+    async def _dispatch(
+        self, group: asyncio.TaskGroup, *, until: Callable[[], Awaitable[bool]] | None
+    ) -> None:
+        """Claim what is due and start it, until told to stop or `until` says so."""
+        while not self._stopping.is_set():
+            self._wake.clear()
+            job = await self._claim()
+            if job is None:
+                if until is not None and await until():
+                    return
+                await self._wait_for_work()
+                continue
+            folder = self._folders[job.folder]
+            self._busy[folder.name] += 1
+            task = group.create_task(self._work(folder, job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _claim(self) -> Job | None:
+        if len(self._tasks) >= self._config.api.concurrency + LOOKAHEAD:
+            return None
+        return await self._ledger.claim(now=self._clock.now(), only_folders=self._open_folders())
+
+    def _open_folders(self) -> list[str]:
+        """Return the folders from which another image may be begun."""
+        return [
+            name
+            for name, folder in self._folders.items()
+            if folder.concurrency is None or self._busy[name] < folder.concurrency + LOOKAHEAD
+        ]
+
+    async def _wait_for_work(self) -> None:
+        """Wait for an arrival, a finished task, or the next job's time."""
+        due_at = None
+        if len(self._tasks) < self._config.api.concurrency + LOOKAHEAD:
+            due_at = await self._ledger.next_due_at(only_folders=self._open_folders())
+        with contextlib.suppress(TimeoutError):
+            wait_s = None if due_at is None else max(0.0, due_at - self._clock.now())
+            async with asyncio.timeout(wait_s):
+                await self._wake.wait()
+
+    async def _work(self, folder: Folder, job: Job) -> None:
+        try:
+            await self._line.work(folder, job)
+        finally:
+            self._busy[folder.name] -= 1
+            self._wake.set()
+
+    async def _drain(self, helpers: Sequence[asyncio.Task[Any]]) -> None:
+        """Finish what is under way, begin nothing, and stop the rest."""
+        self._notifier.send(STOPPING=1, STATUS="finishing what is under way")
+        await self._gate.close()
+        if self._tasks:
+            self._log.info("daemon.draining", under_way=len(self._tasks))
+            _, late = await asyncio.wait(self._tasks, timeout=GRACE_S)
+            for task in late:
+                task.cancel()
+        for helper in helpers:
+            helper.cancel()
+        self._line.close()
+
+    async def _is_done(self, beginnings: Sequence[asyncio.Task[Any]]) -> bool:
+        """Tell whether `once` has nothing left that can go on."""
+        failures_max = FAILURES_IN_A_ROW_MAX + UNREACHABLE_PROBES_MAX
+        down = self._gate.failures_in_a_row >= failures_max
+        if self._account.asked and (self._gate.halted is not None or down):
+            return not self._gate.in_flight
+        if self._tasks or not all(task.done() for task in beginnings):
+            return False
+        tally = self._line.tally
+        counts = await self._ledger.counts()
+        return not any(
+            _active(count) - (count.staged if tally.undelivered else 0)
+            for name, count in counts.items()
+            if name in self._folders and name not in tally.held
+        )
+
+    # --- beside the work -------------------------------------------------------------------------
+
+    async def _keep_owed(self) -> None:
+        while True:
+            await self._clock.sleep(OWED_S)
+            await self._line.put_owed_away(self._folders)
+
+    async def _keep_notified(self) -> None:
+        """Tell systemd that the loop turns, and how things stand."""
+        period_s = min(STATUS_S, self._notifier.watchdog_s or STATUS_S)
+        while True:
+            await self._clock.sleep(period_s)
+            tally = self._line.tally
+            state = self._gate.halted or f"{self._gate.in_flight} in flight"
+            self._notifier.send(
+                WATCHDOG=1,
+                STATUS=f"{tally.completed} done, {tally.quarantined} quarantined, {state}",
+            )
+
+    async def _keep_showing(self, show: Callable[[Progress], None]) -> None:
+        while True:
+            show(await self._progress())
+            await self._clock.sleep(0.2)
+
+    async def _progress(self) -> Progress:
+        tally = self._line.tally
+        done = tally.completed + tally.quarantined + tally.skipped
+        counts = await self._ledger.counts()
+        waiting = sum(_active(count) for name, count in counts.items() if name in self._folders)
+        pending = sum(tracker.pending for tracker in self._trackers.values())
+        return Progress(
+            total=done + waiting + pending,
+            done=done,
+            in_flight=self._gate.in_flight,
+            note=self._gate.halted or "",
+        )
+
+    async def _summary(self, left: Iterable[str]) -> Summary:
+        counts = await self._ledger.counts()
+        return Summary(
+            tally=self._line.tally,
+            waiting=sum(_active(count) for name, count in counts.items() if name in self._folders),
+            left=tuple(left),
+            refused=self._account.refused,
+        )
+
+
+def _active(count: FolderCounts) -> int:
+    return count.available + count.executing + count.in_doubt + count.staged
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: Config,
+    key: str,
+    *,
+    command: str,
+    clock: Clock,
+    log: FilteringBoundLogger,
+    notifier: Notifier,
+) -> AsyncIterator[Daemon]:
+    """Yield a daemon that holds the state folder's lock, its ledger and a connection pool."""
+    prepare_state(config.state_dir)
+    timeouts = config.api.timeouts
+    with locked(config.state_dir, command):
+        async with (
+            SqliteLedger(config.state_dir / LEDGER_NAME) as ledger,
+            VeniceClient(
+                config.api.base_url,
+                key,
+                Timeouts(
+                    connect_s=timeouts.connect_s,
+                    write_s=timeouts.write_s,
+                    read_s=timeouts.read_s,
+                    total_s=timeouts.total_s,
+                ),
+                connections_max=config.api.concurrency,
+            ) as client,
+        ):
+            yield Daemon(
+                config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier
+            )
+
+
+def prepare_state(state_dir: Path) -> None:
+    """Make the state folder and its spool, for this user alone."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (state_dir / SPOOL_NAME).mkdir(exist_ok=True, mode=0o700)
+        mode = stat.S_IMODE(state_dir.stat().st_mode)
+        if mode & 0o002:
+            os.chmod(state_dir, mode & ~0o002)  # noqa: PTH101 - a mode, not a path matter
+    except OSError as exc:
+        raise StateUnusableError(
+            f"{state_dir}: {exc.strerror}. The state folder must be one that venice-watch may "
+            "make and write; see `state_dir` in the configuration."
+        ) from exc

@@ -1,0 +1,206 @@
+"""Putting originals away: archived, deleted, or quarantined with a report; never lost.
+
+An original moves only if it still is the version that was worked on, and only to a free name.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from venice_watch.errors import VeniceWatchError
+from venice_watch.files.place import (
+    COPY_BYTES,
+    NameTakenError,
+    make_folders,
+    place,
+    rename_noreplace,
+    same_content,
+    sync_folder,
+    temporary_for,
+    write_report,
+)
+from venice_watch.files.source import (
+    SourceChangedError,
+    SourceGoneError,
+    opened_folder,
+    opened_source,
+    sign,
+)
+from venice_watch.job import Signature
+
+REPORT_SUFFIX = ".error.json"
+NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
+
+
+class NoFreeNameError(VeniceWatchError):
+    """Every numbered name is taken."""
+
+
+def put_away(
+    root: Path,
+    relative: str,
+    expected: Signature,
+    *,
+    target_root: Path,
+    name_for: Callable[[int], str],
+    report: Mapping[str, object] | None = None,
+) -> Path:
+    """Move an original to the first free of its names below `target_root`; return where it is.
+
+    `name_for(n)` gives the n-th name to try, relative to `target_root`. A `report` is written
+    beside it, before the move. Doing it again after a crash finds what was done before.
+    """
+    for number in range(NAMES_MAX):
+        target = target_root / name_for(number)
+        if report is not None and not _report(target, report, target_root):
+            continue
+        try:
+            move_original(root, relative, expected, target, target_root=target_root)
+        except NameTakenError:
+            _withdraw_report(target, report)
+        except SourceGoneError:
+            if _is_there(target, expected):  # moved before a crash
+                return target
+            _withdraw_report(target, report)
+            raise
+        except SourceChangedError:
+            _withdraw_report(target, report)
+            raise
+        else:
+            return target
+    raise NoFreeNameError(f"{target_root}: no free name for {relative}")
+
+
+def _withdraw_report(target: Path, report: Mapping[str, object] | None) -> None:
+    if report is not None:
+        remove_report(target)
+
+
+def report_of(original: Path) -> Path:
+    """Return where the report of a quarantined file is."""
+    return original.with_name(original.name + REPORT_SUFFIX)
+
+
+def remove_report(original: Path) -> None:
+    """Remove the report of a file that is no longer in the quarantine."""
+    with contextlib.suppress(FileNotFoundError):
+        report_of(original).unlink()
+
+
+def _report(target: Path, report: Mapping[str, object], root: Path) -> bool:
+    """Write the report beside `target`; False where the name belongs to another."""
+    try:
+        write_report(report_of(target), report, root=root)
+    except NameTakenError:
+        # ours, from before a crash: it stands for the same job
+        with contextlib.suppress(OSError, ValueError):
+            earlier = json.loads(report_of(target).read_bytes())
+            return isinstance(earlier, dict) and earlier.get("job") == report.get("job")
+        return False
+    return True
+
+
+def _is_there(target: Path, expected: Signature) -> bool:
+    try:
+        return sign(target.lstat()).is_version(expected)
+    except OSError:
+        return False
+
+
+def move_original(
+    root: Path, relative: str, expected: Signature, target: Path, *, target_root: Path
+) -> None:
+    """Move one version of a file out of the inbox, with its bytes and times, durably.
+
+    Raises NameTakenError, SourceGoneError or SourceChangedError; the file is then where it was.
+    """
+    make_folders(target.parent, target_root)
+    parent, name = os.path.split(relative)
+    try:
+        with opened_folder(root, parent) as folder:
+            _check_version(folder, name, expected, relative)
+            try:
+                rename_noreplace(os.fsencode(name), os.fsencode(target), source_folder=folder)
+            except OSError as exc:
+                if exc.errno != errno.EXDEV:
+                    raise
+                _move_across(root, relative, expected, target, target_root=target_root)
+            else:
+                if not sign(target.lstat()).is_version(expected):
+                    # it was replaced between the look and the move: put the newcomer back
+                    os.rename(target, name, dst_dir_fd=folder)
+                    raise SourceChangedError(f"{relative} was written again")
+            sync_folder(target.parent)
+            os.fsync(folder)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+
+
+def delete_original(root: Path, relative: str, expected: Signature) -> None:
+    """Remove one version of a file from the inbox."""
+    parent, name = os.path.split(relative)
+    try:
+        with opened_folder(root, parent) as folder:
+            _check_version(folder, name, expected, relative)
+            os.unlink(name, dir_fd=folder)
+            os.fsync(folder)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+
+
+def _check_version(folder: int, name: str, expected: Signature, relative: str) -> None:
+    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode) or not sign(status).is_version(expected):
+        raise SourceChangedError(f"{relative} was written again")
+
+
+def _move_across(
+    root: Path, relative: str, expected: Signature, target: Path, *, target_root: Path
+) -> None:
+    """Move between file systems: copy, check the copy, only then remove."""
+    with opened_source(root, relative) as source:
+        temporary = temporary_for(target, target_root)
+        try:
+            digest = hashlib.sha256()
+            with temporary.open("xb") as writer:
+                while chunk := os.read(source, COPY_BYTES):
+                    digest.update(chunk)
+                    writer.write(chunk)
+                writer.flush()
+                status = os.fstat(source)
+                _copy_facts(status, writer.fileno())
+                os.fsync(writer.fileno())
+            if sign(status) != sign(os.fstat(source)) or not sign(status).is_version(expected):
+                raise SourceChangedError(f"{relative} was written while it was copied")
+            with temporary.open("rb") as reader:
+                if hashlib.file_digest(reader, "sha256").digest() != digest.digest():
+                    raise OSError(errno.EIO, "the copy differs from the original", str(target))
+            _place_copy(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+    delete_original(root, relative, expected)
+
+
+def _place_copy(temporary: Path, target: Path) -> None:
+    """Place a copy; one that was placed before a crash serves as well."""
+    try:
+        place(temporary, target, overwrite=False)
+    except NameTakenError:
+        same_time = temporary.stat().st_mtime_ns == target.lstat().st_mtime_ns
+        if not (same_time and not target.is_symlink() and same_content(temporary, target)):
+            raise
+
+
+def _copy_facts(status: os.stat_result, descriptor: int) -> None:
+    """Give a copy the original's times, mode and, where allowed, owner."""
+    with contextlib.suppress(OSError):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    with contextlib.suppress(OSError):
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))

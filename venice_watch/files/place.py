@@ -1,0 +1,165 @@
+"""Putting files where people see them: whole, durable, and never over another one."""
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from venice_watch.errors import VeniceWatchError
+
+TEMPORARY = ".venice-watch-"  # every name that is not finished begins so; leftovers are cleared
+COPY_BYTES = 1 << 20  # copied at a time
+_RENAME_NOREPLACE = 1  # linux/fs.h
+_AT_FDCWD = -100
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+
+
+class NameTakenError(VeniceWatchError):
+    """There is a file of that name already."""
+
+
+def publish(spooled: Path, target: Path, *, root: Path, mode: int, overwrite: bool) -> None:
+    """Let a copy of `spooled` appear as `target`, whole, durable, and in no one's way.
+
+    `root` is the outbox: the copy is made there and renamed. Raises NameTakenError.
+    """
+    make_folders(target.parent, root)
+    with _temporary_copy(spooled, root, target) as temporary:
+        temporary.chmod(mode)
+        place(temporary, target, overwrite=overwrite)
+    sync_folder(target.parent)
+
+
+def write_report(target: Path, report: Mapping[str, object], *, root: Path) -> None:
+    """Write a JSON report that appears whole; raises NameTakenError."""
+    make_folders(target.parent, root)
+    text = json.dumps(report, indent=2, ensure_ascii=True) + "\n"
+    temporary = temporary_for(target, root)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        place(temporary, target, overwrite=False)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def temporary_for(target: Path, root: Path) -> Path:
+    """Return an unused name from which `target` can be had by a rename.
+
+    In the root, so that leftovers are found by listing one folder; in the target's own folder
+    only where that is another file system.
+    """
+    same = root.stat().st_dev == target.parent.stat().st_dev
+    return (root if same else target.parent) / f"{TEMPORARY}{secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def _temporary_copy(source: Path, root: Path, target: Path) -> Iterator[Path]:
+    """Yield a durable copy of `source` from which `target` can be had by a rename."""
+    temporary = temporary_for(target, root)
+    try:
+        with source.open("rb") as reader, temporary.open("xb") as writer:
+            shutil.copyfileobj(reader, writer, COPY_BYTES)
+            writer.flush()
+            os.fsync(writer.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def place(temporary: Path, target: Path, *, overwrite: bool) -> None:
+    """Rename `temporary` to `target`; unless `overwrite`, only if nothing is there."""
+    if overwrite:
+        temporary.replace(target)
+        return
+    rename_noreplace(os.fsencode(temporary), os.fsencode(target))
+
+
+def rename_noreplace(source: bytes, target: bytes, *, source_folder: int = _AT_FDCWD) -> None:
+    """Rename atomically without replacing: renameat2, else a hard link, else look first."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2"):
+        done = libc.renameat2(source_folder, source, _AT_FDCWD, target, _RENAME_NOREPLACE)
+        if done == 0:
+            return
+        number = ctypes.get_errno()
+        if number == errno.EEXIST:
+            raise NameTakenError(os.fsdecode(target))
+        if number not in _UNSUPPORTED:
+            raise OSError(number, os.strerror(number), os.fsdecode(target))
+    folder = None if source_folder == _AT_FDCWD else source_folder
+    try:
+        os.link(source, target, src_dir_fd=folder, follow_symlinks=False)
+    except FileExistsError as exc:
+        raise NameTakenError(os.fsdecode(target)) from exc
+    except OSError as exc:
+        if exc.errno not in _UNSUPPORTED:
+            raise
+    else:
+        os.unlink(source, dir_fd=folder)
+        return
+    # neither is possible there (some network and FAT file systems): what is left is to look
+    if os.path.lexists(target):
+        raise NameTakenError(os.fsdecode(target))
+    os.rename(source, target, src_dir_fd=folder)
+
+
+def make_folders(folder: Path, root: Path) -> None:
+    """Make `folder` and what is missing between it and `root`; `root` itself must be there.
+
+    A missing root is a share that is not mounted: writing below its mount point would hide the
+    files as soon as it comes back.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, "the folder is gone; is its share mounted?", str(root)
+        )
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def clear_leftovers(root: Path) -> int:
+    """Remove unfinished files of an earlier run from a folder's root; return how many."""
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY) and entry.is_file(follow_symlinks=False):
+                Path(entry.path).unlink()
+                removed += 1
+    return removed
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Tell whether two files hold the same bytes."""
+    if first.stat().st_size != second.stat().st_size:
+        return False
+    with first.open("rb") as one, second.open("rb") as other:
+        while chunk := one.read(COPY_BYTES):
+            if other.read(COPY_BYTES) != chunk:
+                return False
+    return True

@@ -1,0 +1,92 @@
+"""Reading originals: regular files below the inbox, no link followed, one version at a time."""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from venice_watch.errors import VeniceWatchError
+from venice_watch.job import Signature
+
+READ_BYTES = 1 << 24  # at a time
+
+
+class SourceGoneError(VeniceWatchError):
+    """The source is no longer where it was."""
+
+
+class SourceChangedError(VeniceWatchError):
+    """Another version stands where the source was."""
+
+
+class UnsafeSourceError(VeniceWatchError):
+    """Not a regular file reached without links: left alone."""
+
+
+def sign(status: os.stat_result) -> Signature:
+    """Return which version of a file a stat result saw."""
+    return Signature(
+        device=status.st_dev,
+        inode=status.st_ino,
+        size_bytes=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+    )
+
+
+@contextlib.contextmanager
+def opened_folder(root: Path, relative: str) -> Iterator[int]:
+    """Yield a descriptor of the folder `relative` below `root`, no link followed on the way."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    descriptor = os.open(root, flags)
+    try:
+        for part in [part for part in relative.split("/") if part]:
+            inner = os.open(part, flags | os.O_NOFOLLOW, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened_source(root: Path, relative: str) -> Iterator[int]:
+    """Yield a descriptor of the regular file `relative` below `root`, no link followed.
+
+    Raises SourceGoneError, UnsafeSourceError, or the OSError of a folder in trouble.
+    """
+    parent, name = os.path.split(relative)
+    # O_NONBLOCK: opening a named pipe must not wait for its writer
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with opened_folder(root, parent) as folder:
+            descriptor = os.open(name, flags, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO):
+            raise UnsafeSourceError(f"{relative} is not a regular file") from exc
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UnsafeSourceError(f"{relative} is not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def read_source(root: Path, relative: str, expected: Signature) -> bytes:
+    """Return the bytes of one version of a file, or raise that it is gone or another one."""
+    with opened_source(root, relative) as descriptor:
+        before = sign(os.fstat(descriptor))
+        if not before.is_version(expected):
+            raise SourceChangedError(f"{relative} was written again")
+        chunks = []
+        while chunk := os.read(descriptor, READ_BYTES):
+            chunks.append(chunk)
+        data = b"".join(chunks)
+        if sign(os.fstat(descriptor)) != before or len(data) != before.size_bytes:
+            raise SourceChangedError(f"{relative} was written while it was read")
+        return data

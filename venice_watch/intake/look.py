@@ -1,0 +1,159 @@
+"""Looks at an inbox and brings back facts: what is in it, and how one file stands.
+
+No decision and no waiting here; all functions block, so they are called in a thread. Links are
+never followed, and nothing but regular files is ever opened.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import stat
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from venice_watch.files.source import (
+    SourceGoneError,
+    UnsafeSourceError,
+    opened_folder,
+    opened_source,
+    sign,
+)
+from venice_watch.intake.content import HEAD_BYTES, find_end, is_candidate
+from venice_watch.intake.junk import is_skipped_folder, skip_reason
+from venice_watch.job import Signature
+from venice_watch.settle import End, Writer
+
+DEPTH_MAX = 64  # folders inside folders; deeper is a loop or a mistake
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """What one scan found; `complete` is False where a folder could not be read."""
+
+    device: int
+    files: dict[str, Signature] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    troubles: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Tell whether everything could be read."""
+        return not self.troubles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """How one file stands right now."""
+
+    signature: Signature
+    candidate: bool
+    writer: Writer
+    end: End
+
+
+def ignore_lease_breaks() -> None:
+    """Keep the process alive when somebody opens a file for writing while we ask about it."""
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
+
+
+def scan(root: Path, relative: str = "", *, recursive: bool) -> Survey:
+    """Return the regular files below `root`/`relative`; raise OSError if that cannot be read."""
+    survey = Survey(device=root.stat().st_dev)
+    waiting = [relative]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with opened_folder(root, folder) as descriptor:
+                waiting += _scan_folder(descriptor, folder, survey, recursive=recursive)
+        except OSError as exc:
+            if folder == relative:
+                raise
+            if exc.errno != errno.ENOENT:  # removed meanwhile: nothing is missed
+                survey.troubles.append(f"{folder}: {exc.strerror}")
+    return survey
+
+
+def _scan_folder(descriptor: int, folder: str, survey: Survey, *, recursive: bool) -> list[str]:
+    """Add the folder's files to the survey and return its sub-folders."""
+    inner = []
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_symlink():
+                survey.skipped["symbolic link"] += 1
+                survey.links.append(path)
+            elif entry.is_dir(follow_symlinks=False):
+                if is_skipped_folder(entry.name):
+                    survey.skipped["system folder"] += 1
+                elif recursive and path.count("/") < DEPTH_MAX:
+                    inner.append(path)
+            elif reason := skip_reason(entry.name):
+                survey.skipped[reason] += 1
+            else:
+                _add_file(entry, path, survey)
+    return inner
+
+
+def _add_file(entry: os.DirEntry[str], path: str, survey: Survey) -> None:
+    with contextlib.suppress(FileNotFoundError):  # it left between two system calls
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            survey.files[path] = sign(status)
+        else:
+            survey.skipped["not a regular file"] += 1
+
+
+def is_ours(path: str, *, recursive: bool) -> bool:
+    """Tell whether a path below the inbox is one that a scan would report, by its names."""
+    *folders, name = path.split("/")
+    if (folders and not recursive) or skip_reason(name):
+        return False
+    return not any(is_skipped_folder(folder) for folder in folders)
+
+
+def sign_path(root: Path, path: str) -> Signature | None:
+    """Return the version of a regular file, or None where there is none."""
+    parent, name = os.path.split(path)
+    try:
+        with opened_folder(root, parent) as folder:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return sign(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def examine(root: Path, path: str, *, trusted: bool) -> Sample | None:
+    """Return how a file stands, or None where it is gone; OSError where it cannot be opened.
+
+    `trusted`: the kernel sees every writer, because the file system is local.
+    """
+    try:
+        with opened_source(root, path) as descriptor:
+            signature = sign(os.fstat(descriptor))
+            head = os.pread(descriptor, HEAD_BYTES, 0)
+            return Sample(
+                signature=signature,
+                candidate=is_candidate(path.rpartition("/")[2], head),
+                writer=ask_for_writers(descriptor) if trusted else Writer.UNKNOWN,
+                end=find_end(descriptor, signature.size_bytes),
+            )
+    except (SourceGoneError, UnsafeSourceError):
+        return None
+
+
+def ask_for_writers(descriptor: int) -> Writer:
+    """Ask the kernel whether any process has this open file open for writing.
+
+    A read lease is refused while one has; it is given back at once. Needs to own the file or
+    CAP_LEASE, else the answer is UNKNOWN.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as exc:
+        return Writer.SOME if exc.errno == errno.EAGAIN else Writer.UNKNOWN
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return Writer.NONE

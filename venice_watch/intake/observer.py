@@ -1,0 +1,114 @@
+"""The only module that knows watchdog: it turns native events into hints where to look sooner.
+
+Nothing else is asked of watchdog: what a hint misses, the next scan finds. The event mask is
+narrowed, because our own reading makes events too and would overflow the queue with them.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+EVENTS: list[type[FileSystemEvent]] = [
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
+HINTS_MAX = 10_000  # kept while nobody reads them; beyond that a scan is cheaper
+STOP_S = 5.0  # a dead reader thread must not hold us up
+
+
+class NativeObserver:
+    """Watches one root with inotify; `wake` is called on the loop when there are new hints."""
+
+    def __init__(
+        self, root: Path, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]
+    ) -> None:
+        # events of files directly in a linked root are lost: watch the real folder
+        self._root = os.path.realpath(root)
+        self._loop = loop
+        self._wake = wake
+        self._hints: deque[tuple[str, bool]] = deque()
+        self._overflowed = False
+        self._observer: BaseObserver | None = None
+
+    def start(self, *, recursive: bool) -> None:
+        """Begin to watch; blocks while the tree is walked. Raises OSError at the limits."""
+        observer = Observer()
+        observer.schedule(
+            _Handler(self._take), self._root, recursive=recursive, event_filter=EVENTS
+        )
+        observer.start()
+        self._observer = observer
+
+    def stop(self) -> None:
+        """End watching; blocks for a moment."""
+        if self._observer is not None:
+            with contextlib.suppress(Exception):  # stop() raises what killed its threads
+                self._observer.stop()
+                self._observer.join(STOP_S)
+            self._observer = None
+
+    def is_alive(self) -> bool:
+        """Tell whether the threads run; that they do proves nothing."""
+        observer = self._observer
+        return (
+            observer is not None
+            and observer.is_alive()
+            and all(emitter.is_alive() for emitter in observer.emitters)
+        )
+
+    def take_hints(self) -> tuple[dict[str, bool], bool]:
+        """Return {path below the root: is it a folder} since the last call.
+
+        The second value tells whether some were thrown away.
+        """
+        hints: dict[str, bool] = {}
+        while self._hints:
+            path, is_folder = self._hints.popleft()
+            hints[path] = is_folder
+        overflowed, self._overflowed = self._overflowed, False
+        return hints, overflowed
+
+    def _take(self, event: FileSystemEvent) -> None:
+        """Remember where something happened (watchdog's thread)."""
+        path = os.fsdecode(event.dest_path or event.src_path)
+        relative = os.path.relpath(path, self._root)
+        if relative.startswith(".."):  # moved out
+            return
+        if len(self._hints) >= HINTS_MAX:
+            self._overflowed = True
+        else:
+            self._hints.append(("" if relative == "." else relative, event.is_directory))
+        with contextlib.suppress(RuntimeError):  # the loop closes while a last event comes in
+            self._loop.call_soon_threadsafe(self._wake)
+
+
+class _Handler(FileSystemEventHandler):
+    """Hands events on; whatever went wrong there must not end watchdog's thread."""
+
+    def __init__(self, take: Callable[[FileSystemEvent], None]) -> None:
+        self._take = take
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        with contextlib.suppress(Exception):
+            self._take(event)

@@ -1,0 +1,362 @@
+"""One inbox: knows of every file in it whether it is dealt with, awaited, or none of our business.
+
+Events and scans end here alike. A file is `known` (in the ledger, at this version), `pending`
+(seen, not yet complete) or `ignored` (no image); a version that is none of these is new. What a
+scan cannot see is never concluded from: a root that is gone or empty of everything it had is a
+share that is away, not an inbox that was emptied.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from structlog.typing import FilteringBoundLogger
+
+from venice_watch import settle
+from venice_watch.clock import Clock
+from venice_watch.config.model import Folder, UnknownFiles, Watch
+from venice_watch.intake import look, mounts
+from venice_watch.intake.observer import NativeObserver
+from venice_watch.job import Arrival, Signature
+from venice_watch.ledger import Ledger
+
+EXAMINED_AT_ONCE = 256  # files looked at in one trip to a thread, enqueued in one transaction
+RESCAN_SHARE = 10  # a scan takes at most a tenth of the time
+POLLING_RESCAN_S = 3.0  # where events cannot be trusted
+TROUBLE_LOOK_S = (1.0, 120.0)  # between these, doubling, while a file cannot be opened
+REFUSED_LOOK_S = 1.0  # the earlier version at that path is still on its way
+
+
+@dataclass(slots=True)
+class Pending:
+    """A file that was seen and is not complete yet."""
+
+    signature: Signature
+    changed_at: float  # monotonic, of the look that saw the present version first
+    look_at: float
+    troubles: int = 0
+    blocked: bool = False  # for `once`: waits for somebody else
+
+
+class Tracker:
+    """Watches one inbox and hands its complete files to the ledger."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        *,
+        rules_digest: str,
+        ledger: Ledger,
+        clock: Clock,
+        log: FilteringBoundLogger,
+        on_arrival: Callable[[], None],
+    ) -> None:
+        self.folder = folder
+        self.skipped: Counter[str] = Counter()
+        self.trouble: str | None = None  # why the inbox cannot be read, in words
+        self._rules_digest = rules_digest
+        self._ledger = ledger
+        self._clock = clock
+        self._log = log.bind(folder=folder.name)
+        self._on_arrival = on_arrival
+        self._known: dict[str, Signature] = {}
+        self._ignored: dict[str, Signature] = {}
+        self._pending: dict[str, Pending] = {}
+        self._links_told: set[str] = set()
+        self._device: int | None = None
+        self._observer: NativeObserver | None = None
+        self._wake = asyncio.Event()
+        self._rescan_at = 0.0
+        self._trusted = True
+
+    @property
+    def pending(self) -> int:
+        """Return how many files were seen and are not complete yet."""
+        return len(self._pending)
+
+    def look_again(self, path: str) -> None:
+        """Forget what was known of a file: it left, or another version stands there."""
+        self._known.pop(path, None)
+        self._rescan_at = min(self._rescan_at, self._clock.monotonic() + REFUSED_LOOK_S)
+        self._wake.set()
+
+    def left(self, path: str) -> None:
+        """Forget a file that was moved out of the inbox."""
+        self._known.pop(path, None)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            await self._begin()
+            while True:
+                await self._step()
+                await self._wait_due()
+        finally:
+            await self._detach()
+
+    async def run_once(self) -> list[str]:
+        """Hand over what is complete now, then return the files that were left and why not."""
+        await self._begin(watch=False)
+        started_at = self._clock.monotonic()
+        patience_s = 2 * self.folder.settle_s + 1.0
+        await self._step(once=True)
+        while any(not entry.blocked for entry in self._pending.values()):
+            if self._clock.monotonic() - started_at > patience_s:
+                break
+            due_at = min(entry.look_at for entry in self._pending.values())
+            await self._clock.sleep(max(0.01, due_at - self._clock.monotonic()))
+            await self._step(once=True)
+        return sorted(self._pending)
+
+    # --- watching --------------------------------------------------------------------------------
+
+    async def _begin(self, *, watch: bool = True) -> None:
+        known = await self._ledger.present(self.folder.name, rules_digest=self._rules_digest)
+        self._known = dict(known)
+        kind = await asyncio.to_thread(mounts.file_system_of, self.folder.inbox)
+        self._trusted = kind in mounts.TRUSTED
+        if watch and self._wants_events():
+            await self._attach()
+        mode = "native" if self._observer is not None else "polling"
+        self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
+
+    def _wants_events(self) -> bool:
+        if self.folder.watch is Watch.AUTO:
+            return self._trusted
+        return self.folder.watch is Watch.NATIVE
+
+    async def _attach(self) -> None:
+        observer = NativeObserver(self.folder.inbox, asyncio.get_running_loop(), self._wake.set)
+        try:
+            await asyncio.to_thread(observer.start, recursive=self.folder.recursive)
+        except OSError as exc:
+            await asyncio.to_thread(observer.stop)
+            self._log.warning("watch.failed", error=str(exc), instead="polling")
+        else:
+            self._observer = observer
+
+    async def _detach(self) -> None:
+        if self._observer is not None:
+            observer, self._observer = self._observer, None
+            await asyncio.to_thread(observer.stop)
+
+    async def _supervise(self) -> None:
+        """Attach again what died, and what watches a folder that is no longer there."""
+        if not self._wants_events():
+            return
+        if self._observer is None or not self._observer.is_alive():
+            await self._detach()
+            await self._attach()
+            if self._observer is not None:
+                self._log.info("watch.attached_again")
+
+    async def _wait_due(self) -> None:
+        due_at = min((entry.look_at for entry in self._pending.values()), default=self._rescan_at)
+        due_at = min(due_at, self._rescan_at)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, due_at - self._clock.monotonic())):
+                await self._wake.wait()
+        self._wake.clear()
+
+    # --- one step --------------------------------------------------------------------------------
+
+    async def _step(self, *, once: bool = False) -> None:
+        hints: dict[str, bool] = {}
+        overflowed = False
+        if self._observer is not None:
+            hints, overflowed = self._observer.take_hints()
+        if overflowed or self._clock.monotonic() >= self._rescan_at:
+            await self._rescan()
+        elif hints:
+            await self._follow(hints)
+        await self._examine_due(once=once)
+
+    async def _rescan(self) -> None:
+        started_at = self._clock.monotonic()
+        await self._supervise()
+        try:
+            survey = await asyncio.to_thread(
+                look.scan, self.folder.inbox, recursive=self.folder.recursive
+            )
+        except OSError as exc:
+            self._report_trouble(f"{self.folder.inbox}: {exc.strerror}")
+        else:
+            await self._take_survey(survey)
+        ended_at = self._clock.monotonic()
+        wanted_s = self.folder.rescan_s
+        if self._observer is None:
+            wanted_s = min(wanted_s, POLLING_RESCAN_S)
+        self._rescan_at = ended_at + max(wanted_s, RESCAN_SHARE * (ended_at - started_at))
+
+    async def _take_survey(self, survey: look.Survey) -> None:
+        """Compare a whole scan with what is remembered."""
+        self._report_trouble("; ".join(survey.troubles[:3]) or None)
+        self.skipped = survey.skipped
+        for link in survey.links:
+            if link not in self._links_told:
+                self._links_told.add(link)
+                self._log.info(
+                    "file.skipped",
+                    path=link,
+                    reason="symbolic link: copy the file itself into the inbox",
+                )
+        self._links_told &= set(survey.links)
+        for path, signature in survey.files.items():
+            self._note(path, signature)
+        if self._device not in (None, survey.device):
+            # something else was mounted there: look at it, conclude nothing about the rest
+            self._log.warning("folder.remounted", inbox=str(self.folder.inbox))
+            await self._detach()
+        elif survey.complete:
+            await self._forget_absent(survey)
+        self._device = survey.device
+
+    async def _forget_absent(self, survey: look.Survey) -> None:
+        for absent in [path for path in self._pending if path not in survey.files]:
+            del self._pending[absent]
+        for absent in [path for path in self._ignored if path not in survey.files]:
+            del self._ignored[absent]
+        gone = [path for path in self._known if path not in survey.files]
+        if gone and len(gone) < len(self._known):
+            for path in gone:
+                del self._known[path]
+            await self._ledger.forget_absent(self.folder.name, gone, now=self._clock.now())
+
+    def _report_trouble(self, trouble: str | None) -> None:
+        if trouble == self.trouble:
+            return
+        if trouble is None:
+            self._log.info("folder.readable_again", inbox=str(self.folder.inbox))
+        else:
+            self._log.error("folder.unreadable", inbox=str(self.folder.inbox), error=trouble)
+        self.trouble = trouble
+
+    async def _follow(self, hints: dict[str, bool]) -> None:
+        """Look where events said that something happened."""
+        for path, is_folder in hints.items():
+            if not is_folder:
+                if look.is_ours(path, recursive=self.folder.recursive):
+                    signature = await asyncio.to_thread(look.sign_path, self.folder.inbox, path)
+                    if signature is not None:
+                        self._note(path, signature)
+            elif self.folder.recursive and look.is_ours(f"{path}/x", recursive=True):
+                with contextlib.suppress(OSError):  # the next scan tells
+                    survey = await asyncio.to_thread(
+                        look.scan, self.folder.inbox, path, recursive=True
+                    )
+                    for found, signature in survey.files.items():
+                        self._note(found, signature)
+
+    def _note(self, path: str, signature: Signature) -> None:
+        """Remember a sighting; a version that nobody knows becomes pending."""
+        known = self._known.get(path)
+        if known is not None and known.is_version(signature):
+            return
+        if self._ignored.get(path) == signature:
+            return
+        pending = self._pending.get(path)
+        if pending is None or pending.signature != signature:
+            now = self._clock.monotonic()
+            self._pending[path] = Pending(signature=signature, changed_at=now, look_at=now)
+
+    # --- pending files ---------------------------------------------------------------------------
+
+    async def _examine_due(self, *, once: bool) -> None:
+        now = self._clock.monotonic()
+        due = [path for path, entry in self._pending.items() if entry.look_at <= now]
+        for start in range(0, len(due), EXAMINED_AT_ONCE):
+            batch = due[start : start + EXAMINED_AT_ONCE]
+            samples = await asyncio.to_thread(self._examine, batch)
+            arrivals = []
+            for path, sample in samples.items():
+                arrival = self._judge(path, sample, once=once)
+                if arrival is not None:
+                    arrivals.append(arrival)
+            await self._hand_over(arrivals)
+
+    def _examine(self, paths: list[str]) -> dict[str, look.Sample | OSError | None]:
+        samples: dict[str, look.Sample | OSError | None] = {}
+        for path in paths:
+            try:
+                samples[path] = look.examine(self.folder.inbox, path, trusted=self._trusted)
+            except OSError as exc:
+                samples[path] = exc
+        return samples
+
+    def _judge(
+        self, path: str, sample: look.Sample | OSError | None, *, once: bool
+    ) -> Arrival | None:
+        """Decide on one pending file; return it if it is to be taken."""
+        entry = self._pending.get(path)
+        if entry is None:
+            return None
+        if sample is None:
+            del self._pending[path]
+            return None
+        if isinstance(sample, OSError):
+            self._back_off(path, entry, sample)
+            return None
+        now = self._clock.monotonic()
+        if sample.signature != entry.signature:
+            entry.signature, entry.changed_at = sample.signature, now
+        entry.troubles = 0
+        wanted = sample.candidate or self.folder.unknown_files is UnknownFiles.QUARANTINE
+        verdict = settle.decide(
+            # an empty file that is no image is simply ignored, not waited for
+            size_bytes=entry.signature.size_bytes if sample.candidate else 1,
+            unchanged_s=now - entry.changed_at,
+            writer=sample.writer,
+            end=sample.end if sample.candidate else settle.End.UNKNOWN,
+            policy=self._policy(sample, once=once),
+        )
+        match verdict:
+            case settle.LookAgain():
+                entry.look_at = now + verdict.after_s
+                entry.blocked = sample.writer is settle.Writer.SOME
+                return None
+            case _ if not wanted:
+                del self._pending[path]
+                self._ignored[path] = sample.signature
+                return None
+            case _:
+                return Arrival(
+                    folder=self.folder.name,
+                    path=path,
+                    signature=entry.signature,
+                    priority=self.folder.priority,
+                    incomplete=isinstance(verdict, settle.GiveUp) and sample.candidate,
+                )
+
+    def _policy(self, sample: look.Sample, *, once: bool) -> settle.Policy:
+        incomplete_after_s = self.folder.incomplete_after_s
+        if once and sample.writer is settle.Writer.NONE:
+            # nobody is writing, and nobody will be here in ten minutes
+            incomplete_after_s = min(incomplete_after_s, self.folder.settle_s)
+        return settle.Policy(settle_s=self.folder.settle_s, incomplete_after_s=incomplete_after_s)
+
+    def _back_off(self, path: str, entry: Pending, error: OSError) -> None:
+        low_s, high_s = TROUBLE_LOOK_S
+        if entry.troubles == 0:
+            self._log.warning("file.unreadable", path=path, error=error.strerror)
+        entry.look_at = self._clock.monotonic() + min(high_s, low_s * 2.0**entry.troubles)
+        entry.troubles += 1
+        entry.blocked = True
+
+    async def _hand_over(self, arrivals: list[Arrival]) -> None:
+        if not arrivals:
+            return
+        added = await self._ledger.enqueue(arrivals, now=self._clock.now())
+        for arrival, is_new in zip(arrivals, added, strict=True):
+            entry = self._pending.get(arrival.path)
+            if entry is None or entry.signature != arrival.signature:
+                continue  # it changed while it was written down; the job will find out
+            if is_new:
+                del self._pending[arrival.path]
+                self._known[arrival.path] = arrival.signature
+            else:
+                entry.look_at = self._clock.monotonic() + REFUSED_LOOK_S
+                entry.blocked = True
+        if any(added):
+            self._on_arrival()

@@ -1,0 +1,196 @@
+"""Everything about an image that can be known for free: its rule, its parameters, its price.
+
+What is found wrong here costs nothing. `plan` and the daemon ask the same questions here.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from venice_watch import admission, rules
+from venice_watch.config import folder_file
+from venice_watch.config.model import Config, Folder, OnUnsupported
+from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
+from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
+from venice_watch.images.probe import Probe, check_readable, probe, upright_size
+from venice_watch.intake.content import HEAD_BYTES, is_candidate
+from venice_watch.job import Job
+from venice_watch.parameters import Contract, Parameters
+
+SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
+FOLDER_FILE_BYTES_MAX = 64 * 1024
+SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
+
+
+class HeldError(VeniceWatchError):
+    """This folder must wait for a person: sending would pay for something else than was asked."""
+
+
+class SkippedError(VeniceWatchError):
+    """A rule, or the folder's settings, leave this image alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Considered:
+    """What would be sent of one image, and what for."""
+
+    probe: Probe
+    preset: str
+    parameters: Parameters  # as they will be sent
+    fit: admission.Fit
+    source_sha256: bytes
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What the folder's rules and the inbox's own file ask for."""
+
+    default_preset: str
+    overlay: Mapping[str, object] = field(default_factory=dict)
+
+
+def rules_digest(config: Config, folder: Folder) -> str:
+    """Return a digest of all that decides whether a file of this folder is skipped."""
+    text = repr((folder.rules, folder.preset, folder.output.on_conflict, sorted(config.presets)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def consider(
+    config: Config, folder: Folder, job: Job, data: bytes, contract: Contract | None
+) -> Considered:
+    """Return what would be sent; blocks while the image is decoded.
+
+    Raises ImageRefusedError, SkippedError or HeldError.
+    """
+    _refuse_what_is_no_image(job, data)
+    found = probe(data)
+    width, height = upright_size(found)
+    ask = read_ask(config, folder, job.path)
+    choice = _choose(config, folder, job, ask, found)
+    if choice.skip:
+        raise SkippedError(f"rule {(choice.rule or 0) + 1} of the folder says skip")
+    check_readable(data, found)
+    parameters = _keep_to_contract(folder, choice, contract)
+    scale_min = 1.0 if parameters.enhance else SCALE_MIN[contract or Contract.CREATIVITY]
+    fit = admission.fit(
+        width,
+        height,
+        parameters.scale,
+        oversize=folder.oversize.value,
+        scale_min=scale_min,
+    )
+    mapping = parameters.as_mapping() | {"scale": fit.scale}
+    return Considered(
+        probe=found,
+        preset=choice.preset,
+        parameters=Parameters.from_mapping(mapping),
+        fit=fit,
+        source_sha256=hashlib.sha256(data).digest(),
+    )
+
+
+def work_key(sent: bytes, parameters: Parameters, contract: Contract | None) -> bytes:
+    """Return the identity of a piece of paid work: bytes, parameters, contract."""
+    digest = hashlib.sha256(hashlib.sha256(sent).digest())
+    digest.update(f"{parameters.canonical()}\n{contract or ''}".encode())
+    return digest.digest()
+
+
+def _refuse_what_is_no_image(job: Job, data: bytes) -> None:
+    name = job.path.rpartition("/")[2]
+    if not is_candidate(name, data[:HEAD_BYTES]):
+        raise ImageRefusedError(
+            Code.UNKNOWN_FILE,
+            "it is no image, by its name and by its content, and `unknown_files` of this folder "
+            "is `quarantine`.",
+        )
+    if not data:
+        raise ImageRefusedError(
+            Code.INCOMPLETE,
+            "it is empty (0 bytes), and nothing was written to it for a long time. Copy the "
+            "image again.",
+        )
+    if job.incomplete:
+        raise ImageRefusedError(
+            Code.INCOMPLETE,
+            f"its end is missing: it has {len(data):,} bytes, and nothing was written to it for "
+            "a long time. The copy was probably interrupted; copy the image again.",
+        )
+
+
+def _choose(config: Config, folder: Folder, job: Job, ask: Ask, found: Probe) -> rules.Choice:
+    width, height = upright_size(found)
+    facts = rules.Facts(
+        name=job.path,
+        format=found.format,
+        width=width,
+        height=height,
+        size_bytes=job.signature.size_bytes,
+    )
+    try:
+        return rules.choose(
+            folder.rules,
+            facts,
+            default_preset=ask.default_preset,
+            presets=config.presets,
+            overlay=ask.overlay,
+        )
+    except rules.PresetUnusableError as exc:
+        raise HeldError(str(exc)) from exc
+
+
+def _keep_to_contract(
+    folder: Folder, choice: rules.Choice, contract: Contract | None
+) -> Parameters:
+    """Return parameters that the server will honour, or hold the folder."""
+    # an unknown contract may be either: send only what both have
+    contracts = (contract,) if contract is not None else tuple(Contract)
+    unsupported = sorted({name for one in contracts for name in choice.parameters.unsupported(one)})
+    if not unsupported:
+        return choice.parameters
+    droppable = [name for name in unsupported if name != "scale"]
+    if folder.on_unsupported is OnUnsupported.DROP and droppable == unsupported:
+        return choice.parameters.without(unsupported)
+    server = f"the server's contract ({contract})" if contract else "one of the API's contracts"
+    raise HeldError(
+        f"preset {choice.preset!r} sets {', '.join(unsupported)}, which {server} does not have; "
+        "it would be paid for and ignored. Change the preset, or set `on_unsupported: drop`"
+        + ("" if contract else ", or name the contract in `api.contract`")
+        + "."
+    )
+
+
+def read_ask(config: Config, folder: Folder, path: str) -> Ask:
+    """Return the folder's preset, or what `.venice-watch.yaml` files on the way to `path` ask for.
+
+    The nearest file that names a preset wins; parameters add up from the inbox downwards.
+    """
+    if not folder.folder_presets:
+        return Ask(default_preset=folder.preset)
+    preset, overlay = folder.preset, dict[str, object]()
+    parts = path.split("/")[:-1]
+    for depth in range(len(parts) + 1):
+        where = "/".join([*parts[:depth], folder_file.NAME])
+        found = _read_folder_file(config, folder, where)
+        if found is None:
+            continue
+        if found.preset is not None:
+            preset, overlay = found.preset, {}
+        overlay |= found.parameters
+    return Ask(default_preset=preset, overlay=overlay)
+
+
+def _read_folder_file(config: Config, folder: Folder, where: str) -> folder_file.FolderFile | None:
+    try:
+        with opened_source(folder.inbox, where) as descriptor:
+            text = os.read(descriptor, FOLDER_FILE_BYTES_MAX + 1).decode()
+    except SourceGoneError:
+        return None
+    except (UnsafeSourceError, OSError, UnicodeDecodeError) as exc:
+        raise HeldError(f"{folder.inbox / where} cannot be read: {exc}") from exc
+    try:
+        return folder_file.loads(text, folder.inbox / where, config.presets)
+    except ConfigError as exc:
+        raise HeldError(str(exc)) from exc

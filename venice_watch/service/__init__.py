@@ -1,0 +1,1 @@
+"""What surrounds the daemon: its log, and its word with systemd."""

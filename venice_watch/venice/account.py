@@ -1,0 +1,115 @@
+"""The account: what the key may do, learned by free requests before anything is paid.
+
+The gate stays shut until the API has answered once, and shuts again when a request is refused
+for the account's sake; then the free endpoint is asked now and again until it is mended.
+"""
+
+import asyncio
+
+from structlog.typing import FilteringBoundLogger
+
+from venice_watch.clock import Clock
+from venice_watch.parameters import PRICE_2X_MICROUSD, PRICE_4X_MICROUSD, Contract
+from venice_watch.venice.client import KeyFacts, VeniceClient
+from venice_watch.venice.gate import DEFAULT_REQUESTS_PER_MINUTE, Gate
+
+PROBE_S = (5.0, 300.0)  # between these, doubling, while the account cannot send
+NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
+
+
+class Account:
+    """Keeps the gate in step with what the account may do."""
+
+    def __init__(
+        self,
+        client: VeniceClient,
+        gate: Gate,
+        *,
+        contract: Contract | None,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.contract = contract
+        self.facts: KeyFacts | None = None
+        self._asked = asyncio.Event()  # set once the first answer, good or bad, is there
+        self.refused: str | None = None  # why the account cannot send, in words
+        self._client = client
+        self._gate = gate
+        self._clock = clock
+        self._log = log
+        self._prices = {"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD}
+        self._probe_s = PROBE_S[0]
+        self._halted = asyncio.Event()
+        self._halted.set()
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether the API was asked once, whatever it said."""
+        return self._asked.is_set()
+
+    async def wait_asked(self) -> None:
+        """Wait until the API was asked once."""
+        await self._asked.wait()
+
+    def price_microusd(self, scale: float) -> int:
+        """Return what a result of this effective scale costs."""
+        return self._prices["2x" if scale <= 2 else "4x"]  # noqa: PLR2004 - the price list's own
+
+    async def halt(self, reason: str) -> None:
+        """Stop sending for everybody, and begin to ask when it may go on."""
+        if self._gate.halted is None:
+            self._log.error("account.refused", reason=reason, next="probing until it is mended")
+        self.refused = reason
+        await self._gate.halt(reason)
+        self._halted.set()
+
+    def succeeded(self) -> None:
+        """Note that a paid request went through: probing starts afresh."""
+        self._probe_s = PROBE_S[0]
+
+    async def run(self) -> None:
+        """Ask whenever the gate is shut, until cancelled."""
+        first = True
+        while True:
+            await self._halted.wait()
+            if not first:
+                await self._clock.sleep(self._probe_s)
+                self._probe_s = min(PROBE_S[1], self._probe_s * 2)
+            first = False
+            if await self._probe():
+                self._halted.clear()
+            self._asked.set()
+
+    async def _probe(self) -> bool:
+        """Ask once; open the gate and return True if images may be sent."""
+        self.facts = facts = await self._client.read_key_facts()
+        silent = facts.status in NO_SUCH_ENDPOINT
+        if not facts.usable and not silent:
+            reason = facts.words or "the key is not permitted to use the API"
+            reason = reason if facts.status is None else f"HTTP {facts.status}: {reason}"
+            return await self._stay_shut(reason)
+        balances = facts.balances or {}
+        if balances and max(balances.values()) <= 0:
+            return await self._stay_shut(f"the balance is used up: {dict(balances)}")
+        await self._gate.learn_rate(facts.requests_per_minute)
+        if self.contract is None:
+            self.contract = await self._client.find_contract()
+        self._prices |= await self._client.read_prices() or {}
+        self._log.info(
+            "account.ready",
+            contract=self.contract or "unknown",
+            requests_per_minute=self._gate.requests_per_minute or "unlimited",
+            balances=dict(balances) or None,
+        )
+        self.refused = None
+        await self._gate.lift()
+        return True
+
+    async def _stay_shut(self, reason: str) -> bool:
+        if reason != self.refused:
+            self._log.error("account.unusable", reason=reason, next="probing until it is mended")
+        self.refused = reason
+        if self._gate.requests_per_minute is None:
+            await self._gate.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
+        await self._gate.halt(reason)
+        return False

@@ -1,0 +1,251 @@
+"""The table from what was seen on the wire to what it means: pure, and closed.
+
+One question decides: can the server have charged for it? Sources: the API's documentation and
+the behaviour its clients record. 4xx and 503 in the API's own words were not charged; whatever a
+proxy says after the whole request went out tells nothing about the money.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import IntEnum, auto
+
+from venice_watch.outcome import (
+    AccountRefused,
+    Doubtful,
+    Lost,
+    Outcome,
+    Rejected,
+    ServerFailed,
+    Succeeded,
+    Throttle,
+    Throttled,
+    Unavailable,
+    Unsent,
+)
+
+WORDS_MAX = 500  # characters of the server's words that are kept
+RATE_WAIT_S = 5.0  # after a 429 that names no time
+OVERLOAD_WAIT_S = 30.0  # the API's own default
+ERROR_BUDGET_WAIT_S = 30.0  # everything is refused for 30 s
+WAIT_MAX_S = 120.0  # no header makes us wait longer than this at a time
+WAIT_MIN_S = 1.0  # and none makes us come back sooner
+MILLISECONDS_FROM = 1e11  # a Unix time above this is in milliseconds
+REFUSED_BY_PROXY = frozenset({521, 523, 525, 526})  # it never reached the API
+ACCOUNT = frozenset({401, 402, 403})
+NOT_THE_API = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
+
+
+class Phase(IntEnum):
+    """How far a request came."""
+
+    CONNECTING = auto()
+    SENDING = auto()
+    SENT = auto()  # the whole body went out
+    ANSWERING = auto()  # the status line and headers came
+    ANSWERED = auto()  # the whole body came
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What was seen of one request, free of secrets."""
+
+    phase: Phase
+    status: int | None = None
+    headers: Mapping[str, str]  # lower-case names
+    body: bytes = b""  # the beginning of an answer that is no image
+    size: tuple[int, int] | None = None  # of a whole, verified image
+    broken: str | None = None  # why the image is no whole PNG
+    error: str | None = None  # what the transport said
+
+
+def classify(
+    exchange: Exchange, *, wanted: tuple[int, int], sent: tuple[int, int], now: float
+) -> Outcome:
+    """Return what an upscale request came to.
+
+    `wanted` is the result's (width, height) as asked for, `sent` the source's.
+    """
+    request_id = exchange.headers.get("cf-ray")
+    if exchange.status is None:
+        return _classify_silence(exchange)
+    words = describe(exchange.headers, exchange.body)
+    words = words or exchange.error or f"HTTP {exchange.status}"
+    if exchange.status == 200:  # noqa: PLR2004
+        outcome = _classify_success(exchange, words, wanted, sent)
+    elif exchange.status == 429:  # noqa: PLR2004
+        outcome = _classify_throttle(exchange.headers, words, now)
+    elif exchange.status < 500:  # noqa: PLR2004
+        outcome = _classify_refusal(exchange.status, words)
+    else:
+        outcome = _classify_failure(exchange, words, now)
+    return replace(outcome, status=exchange.status, request_id=request_id)
+
+
+def _classify_silence(exchange: Exchange) -> Outcome:
+    words = exchange.error or "the connection ended"
+    if exchange.phase < Phase.SENT:
+        return Unsent(words=words)
+    return Doubtful(words=f"no answer after the whole request was sent: {words}")
+
+
+def _classify_success(
+    exchange: Exchange, words: str, wanted: tuple[int, int], sent: tuple[int, int]
+) -> Outcome:
+    """Judge a 200: it was charged if it carries an image, and may have been if it does not."""
+    if exchange.size is not None:
+        width, height = exchange.size
+        if fits(exchange.size, wanted, sent):
+            return Succeeded(width=width, height=height)
+        return Lost(
+            words=f"the result is {width} x {height}, and {wanted[0]} x {wanted[1]} was asked for"
+        )
+    if exchange.broken is not None:
+        return Lost(words=f"the result is no whole PNG: {exchange.broken}")
+    return Doubtful(words=f"HTTP 200 without an image: {words}")
+
+
+def _classify_refusal(status: int, words: str) -> Outcome:
+    """Judge a 3xx or 4xx: nothing was charged; whose fault is it?"""
+    if status in ACCOUNT:
+        return AccountRefused(words=f"HTTP {status}: {words}")
+    if status in NOT_THE_API:
+        return AccountRefused(
+            words=f"HTTP {status} from the upscale address: {words}. Check `api.base_url`."
+        )
+    return Rejected(words=words)
+
+
+def _classify_failure(exchange: Exchange, words: str, now: float) -> Outcome:
+    """Judge a 5xx: in the API's own words it was not charged; in a proxy's it is unknown."""
+    own_words = parse_json(exchange.body) is not None
+    if exchange.status in REFUSED_BY_PROXY:
+        return Unsent(words=f"HTTP {exchange.status} from the proxy in front: {words}")
+    if exchange.status == 503 and own_words:  # noqa: PLR2004
+        return Unavailable(words=words, after_s=read_wait_s(exchange.headers, now))
+    if exchange.status == 500 and own_words:  # noqa: PLR2004
+        return ServerFailed(words=words)
+    return Doubtful(words=f"HTTP {exchange.status}: {words}")
+
+
+def _classify_throttle(headers: Mapping[str, str], words: str, now: float) -> Throttled:
+    lower = words.lower()
+    if "failed attempts" in lower:
+        return Throttled(words=words, kind=Throttle.ERROR_BUDGET, after_s=ERROR_BUDGET_WAIT_S)
+    named_s = read_wait_s(headers, now)
+    if "overload" in lower or "capacity" in lower:
+        after_s = OVERLOAD_WAIT_S if named_s is None else named_s
+        return Throttled(words=words, kind=Throttle.OVERLOAD, after_s=after_s)
+    if named_s is None:
+        named_s = read_reset_s(headers, now)
+    after_s = RATE_WAIT_S if named_s is None else named_s
+    return Throttled(words=words, kind=Throttle.RATE, after_s=after_s)
+
+
+def fits(size: tuple[int, int], wanted: tuple[int, int], sent: tuple[int, int]) -> bool:
+    """Tell whether a result is as asked for, or reduced in proportion (the server may).
+
+    A side may be off by one pixel: servers round either way. It is never smaller than what
+    was sent.
+    """
+    (width, height), (wanted_width, wanted_height) = size, wanted
+    if abs(width - wanted_width) <= 1 and abs(height - wanted_height) <= 1:
+        return True
+    if width > wanted_width + 1 or height > wanted_height + 1:
+        return False
+    if width < sent[0] - 1 or height < sent[1] - 1:
+        return False
+    off_height = abs(height - width * wanted_height / wanted_width)
+    off_width = abs(width - height * wanted_width / wanted_height)
+    return min(off_height, off_width) <= 1
+
+
+def parse_json(body: bytes) -> dict[str, object] | None:
+    """Return a JSON object, or None where the body is anything else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def describe(headers: Mapping[str, str], body: bytes) -> str:
+    """Return the server's words in one readable line."""
+    value = parse_json(body)
+    if value is None:
+        return _describe_text(headers, body)
+    error = value.get("error")
+    parts = []
+    if isinstance(error, dict):
+        parts.append(str(error.get("message") or error.get("code") or ""))
+    elif error:
+        parts.append(str(error))
+    elif value.get("message"):
+        parts.append(str(value["message"]))
+    details = value.get("details")
+    if isinstance(details, str):
+        parts.append(details)
+    elif isinstance(details, dict):
+        parts += [
+            f"{key}: {', '.join(map(str, entry['_errors']))}"
+            for key, entry in details.items()
+            if isinstance(entry, dict) and isinstance(entry.get("_errors"), list)
+        ]
+    return _one_line("; ".join(part for part in parts if part))
+
+
+def _describe_text(headers: Mapping[str, str], body: bytes) -> str:
+    text = body.decode("utf-8", "replace")
+    if "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
+        title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+        text = f"a web page, {title.group(1)!r}" if title else "a web page"
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= WORDS_MAX else text[: WORDS_MAX - 1] + "…"
+
+
+def read_wait_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Return what Retry-After names (seconds or a date), between sane limits, or None."""
+    text = headers.get("retry-after", "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        # the server's own clock where it tells it: ours may be wrong
+        seconds = (when - _server_time(headers, now)).total_seconds()
+    return _sane(seconds)
+
+
+def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds until the rate window turns, or None: seconds or milliseconds."""
+    try:
+        reset = float(headers.get("x-ratelimit-reset-requests", ""))
+    except ValueError:
+        return None
+    if reset > MILLISECONDS_FROM:
+        reset /= 1000
+    return _sane(reset - _server_time(headers, now).timestamp())
+
+
+def _server_time(headers: Mapping[str, str], now: float) -> datetime:
+    try:
+        when = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError):
+        return datetime.fromtimestamp(now, UTC)
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def _sane(seconds: float) -> float:
+    """Clamp a named wait; NaN becomes the minimum."""
+    return min(WAIT_MAX_S, max(WAIT_MIN_S, seconds)) if seconds == seconds else WAIT_MIN_S  # noqa: PLR0124

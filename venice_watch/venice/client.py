@@ -1,0 +1,316 @@
+"""The only HTTP client: one upscale request, and the free ones that tell about key and contract.
+
+HTTP/1.1 only (one lost HTTP/2 connection would put every request in flight in doubt). Whatever
+the server says passes `_redact` before anybody else sees it: a server may echo the key.
+"""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from venice_watch import __version__
+from venice_watch.errors import VeniceWatchError
+from venice_watch.parameters import Contract
+from venice_watch.venice.classify import Exchange, Phase, describe, parse_json
+
+ANSWER_BYTES_MAX = 160_000_000  # a 16.7-megapixel RGBA PNG can be about 80 MB
+WORDS_BYTES_MAX = 64 * 1024  # read of an answer that is no image
+FREE_TIMEOUT_S = 20.0  # for the requests that cost nothing
+REDACTED = "[key removed]"
+_PHASES = {
+    "http11.send_request_headers.started": Phase.SENDING,
+    "http11.send_request_body.complete": Phase.SENT,
+}
+
+
+class Sink(Protocol):
+    """Where an image's bytes go: verified as they come, written as they come."""
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes; raise VeniceWatchError once they are no image."""
+
+    def finish(self) -> tuple[int, int]:
+        """Return (width, height) of the whole image; raise VeniceWatchError if it is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One image to send, read once, and the fields that go with it."""
+
+    data: bytes
+    media_type: str
+    extension: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds, each for one phase; `total_s` for the whole request."""
+
+    connect_s: float
+    write_s: float
+    read_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFacts:
+    """What the free endpoint says of the key; None where it does not say."""
+
+    status: int | None
+    words: str
+    requests_per_minute: int | None = None
+    permitted: bool | None = None
+    balances: Mapping[str, float] | None = None
+    server_clock_off_s: float | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether the key may be used, as far as is known."""
+        return self.status == httpx.codes.OK and self.permitted is not False
+
+
+class VeniceClient:
+    """A connection pool to the API; use it as an async context manager."""
+
+    def __init__(
+        self, base_url: str, key: str, timeouts: Timeouts, *, connections_max: int
+    ) -> None:
+        self._key = key
+        self._timeouts = timeouts
+        loopback = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            http1=True,
+            http2=False,
+            follow_redirects=False,  # the key goes nowhere else
+            trust_env=not loopback,  # proxies serve the way out, not the way in
+            timeout=httpx.Timeout(
+                connect=timeouts.connect_s,
+                write=timeouts.write_s,
+                read=timeouts.read_s,
+                pool=timeouts.total_s,
+            ),
+            limits=httpx.Limits(max_connections=connections_max + 2),  # + the free requests
+            headers={
+                "Authorization": f"Bearer {key}",
+                "User-Agent": f"venice-watch/{__version__}",
+                "Accept-Encoding": "identity",
+            },
+        )
+
+    async def __aenter__(self) -> Self:
+        """Open the pool."""
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close every connection."""
+        await self._http.__aexit__(exc_type, exc, traceback)
+
+    async def upscale(self, upload: Upload, sink: Sink) -> Exchange:
+        """Send one image and pass a 200's bytes to `sink` as they come; return what was seen.
+
+        Never raises an HTTP error: what went wrong is part of what was seen.
+        """
+        progress = _Progress()
+        # a neutral name: people's file names are their own
+        file = (f"image.{upload.extension}", io.BytesIO(upload.data), upload.media_type)
+        request = self._http.build_request(
+            "POST",
+            "image/upscale",
+            files={"image": file},
+            data=dict(upload.fields),
+            headers={"Accept": "image/png, application/json"},
+            extensions={"trace": progress.trace},
+        )
+        try:
+            async with asyncio.timeout(self._timeouts.total_s):
+                response = await self._http.send(request, stream=True)
+                progress.status = response.status_code
+                progress.headers = self._clean_headers(response.headers)
+                try:
+                    await self._read(response, progress, sink)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            progress.error = f"timeout: not done after {self._timeouts.total_s:g} s"
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
+            progress.error = self._redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+        return progress.exchange()
+
+    async def _read(self, response: httpx.Response, progress: "_Progress", sink: Sink) -> None:
+        """Read the answer: an image into the sink, anything else into a short memory."""
+        progress.phase = Phase.ANSWERING
+        chunks = response.aiter_bytes()
+        first = await anext(chunks, b"")
+        # the first byte tells more than a header: errors come as JSON or as a web page
+        if response.status_code != httpx.codes.OK or first.lstrip()[:1] in (b"", b"{", b"<"):
+            words = bytearray(first)
+            async for chunk in chunks:
+                words += chunk
+                if len(words) >= WORDS_BYTES_MAX:
+                    break
+            progress.words = self._redact_bytes(bytes(words[:WORDS_BYTES_MAX]))
+        else:
+            await self._read_image(first, chunks, progress, sink)
+        progress.phase = Phase.ANSWERED
+
+    async def _read_image(
+        self, first: bytes, chunks: AsyncIterator[bytes], progress: "_Progress", sink: Sink
+    ) -> None:
+        size_bytes = len(first)
+        progress.broken = "the answer ended early"  # until it is seen whole
+        try:
+            sink.write(first)
+            async for chunk in chunks:
+                size_bytes += len(chunk)
+                if size_bytes > ANSWER_BYTES_MAX:
+                    progress.broken = f"it is larger than {ANSWER_BYTES_MAX:,} bytes"
+                    return
+                sink.write(chunk)
+            progress.size = sink.finish()
+            progress.broken = None
+        except VeniceWatchError as exc:
+            progress.broken = str(exc)
+
+    async def read_key_facts(self) -> KeyFacts:
+        """Ask the free endpoint for the key's limits and balances; never raises an HTTP error."""
+        try:
+            response = await self._http.get("api_keys/rate_limits", timeout=FREE_TIMEOUT_S)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            words = self._redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+            return KeyFacts(status=None, words=words)
+        return read_key_facts(
+            response.status_code,
+            self._clean_headers(response.headers),
+            self._redact_bytes(response.content[:WORDS_BYTES_MAX]),
+        )
+
+    async def read_prices(self) -> Mapping[str, int] | None:
+        """Return {"2x": micro-USD, "4x": micro-USD} where the API tells them."""
+        try:
+            response = await self._http.get(
+                "models", params={"type": "upscale"}, timeout=FREE_TIMEOUT_S
+            )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+        return read_prices(parse_json(response.content))
+
+    async def find_contract(self) -> Contract | None:
+        """Find out by one free request which contract the server has; None where it won't say.
+
+        The request has no image, so both refuse it; only the older names `enhanceCreativity`.
+        """
+        try:
+            response = await self._http.post(
+                "image/upscale", json={"enhanceCreativity": 7}, timeout=FREE_TIMEOUT_S
+            )
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+        body = parse_json(response.content)
+        if response.status_code != httpx.codes.BAD_REQUEST or body is None:
+            return None
+        details = json.dumps([body.get("details"), body.get("issues")])
+        return Contract.ENHANCE if "enhanceCreativity" in details else Contract.CREATIVITY
+
+    def _clean_headers(self, headers: httpx.Headers) -> dict[str, str]:
+        return {name.lower(): self._redact(value) for name, value in headers.items()}
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._key, REDACTED)
+
+    def _redact_bytes(self, data: bytes) -> bytes:
+        return data.replace(self._key.encode(), REDACTED.encode())
+
+
+class _Progress:
+    """How far a request is, kept up by httpx's trace."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.CONNECTING
+        self.status: int | None = None
+        self.headers: Mapping[str, str] = {}
+        self.words = b""
+        self.size: tuple[int, int] | None = None
+        self.broken: str | None = None
+        self.error: str | None = None
+
+    async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
+        """Follow httpx's `trace` extension."""
+        self.phase = max(self.phase, _PHASES.get(event, self.phase))
+
+    def exchange(self) -> Exchange:
+        """Return what was seen."""
+        return Exchange(
+            phase=self.phase,
+            status=self.status,
+            headers=self.headers,
+            body=self.words,
+            size=self.size,
+            broken=self.broken,
+            error=self.error,
+        )
+
+
+def read_key_facts(status: int, headers: Mapping[str, str], body: bytes) -> KeyFacts:
+    """Read an answer of the free endpoint; unknown shapes say nothing."""
+    value = parse_json(body)
+    if status != httpx.codes.OK or value is None:
+        return KeyFacts(status=status, words=describe(headers, body) or f"HTTP {status}")
+    data = value.get("data")
+    data = data if isinstance(data, dict) else {}
+    permitted = data.get("accessPermitted")
+    balances = data.get("balances")
+    return KeyFacts(
+        status=status,
+        words="",
+        requests_per_minute=_read_rate(data.get("rateLimits")),
+        permitted=permitted if isinstance(permitted, bool) else None,
+        balances=_numbers(balances) if isinstance(balances, dict) else None,
+    )
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _read_rate(models: object) -> int | None:
+    """Return the upscaler's requests a minute, or the lowest image limit that is named."""
+    amounts: dict[str, int] = {}
+    for model in models if isinstance(models, list) else []:
+        limits = model.get("rateLimits") if isinstance(model, dict) else None
+        for limit in limits if isinstance(limits, list) else []:
+            amount = limit.get("amount") if isinstance(limit, dict) else None
+            if isinstance(amount, int | float) and amount >= 1 and limit.get("type") == "RPM":
+                amounts[str(model.get("apiModelId", ""))] = int(amount)
+    upscalers = [amount for name, amount in amounts.items() if "upscal" in name.lower()]
+    return min(upscalers or amounts.values(), default=None)
+
+
+def read_prices(value: Mapping[str, object] | None) -> Mapping[str, int] | None:
+    """Read `data[].model_spec.pricing.upscale.{2x,4x}.usd` into micro-USD."""
+    data = (value or {}).get("data")
+    for model in data if isinstance(data, list) else []:
+        try:
+            prices = model["model_spec"]["pricing"]["upscale"]
+            return {name: round(float(prices[name]["usd"]) * 1_000_000) for name in ("2x", "4x")}
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
