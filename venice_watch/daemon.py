@@ -18,6 +18,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ from venice_watch.job import Job
 from venice_watch.ledger import FolderCounts, Ledger
 from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.parameters import Contract
+from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
-from venice_watch.pipeline.line import Line, Tally
+from venice_watch.pipeline.passage import Parts, Tally
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
@@ -49,6 +51,7 @@ LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
 OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
+WORKERS = 2  # images decoded at a time: memory and cores are bounded
 STATUS_S = 10.0  # between words to systemd
 
 
@@ -124,14 +127,15 @@ class Daemon:
             )
             for folder in config.folders
         }
-        self._line = Line(
-            config,
+        self._parts = Parts(
+            config=config,
             ledger=ledger,
             client=client,
             gate=self._gate,
             account=self._account,
             trackers=self._trackers,
-            spool_folder=config.state_dir / SPOOL_NAME,
+            spool=config.state_dir / SPOOL_NAME,
+            workers=ThreadPoolExecutor(WORKERS, thread_name_prefix="images"),
             clock=clock,
             log=log,
         )
@@ -195,7 +199,7 @@ class Daemon:
             self._clock.now() - sent_at
             for sent_at in await self._ledger.sent_since(self._clock.now() - WINDOW_S)
         )
-        await self._line.recover(self._folders)
+        await line.recover(self._parts, self._folders)
         keep = await self._ledger.spooled()
         await asyncio.to_thread(clear_spool, spool, frozenset(keep))
 
@@ -265,7 +269,7 @@ class Daemon:
 
     async def _work(self, folder: Folder, job: Job) -> None:
         try:
-            await self._line.work(folder, job)
+            await line.work(self._parts, folder, job)
         finally:
             self._busy[folder.name] -= 1
             self._wake.set()
@@ -281,7 +285,7 @@ class Daemon:
                 task.cancel()
         for helper in helpers:
             helper.cancel()
-        self._line.close()
+        self._parts.workers.shutdown(wait=False, cancel_futures=True)
 
     async def _is_done(self, beginnings: Sequence[asyncio.Task[Any]]) -> bool:
         """Tell whether `once` has nothing left that can go on."""
@@ -291,7 +295,7 @@ class Daemon:
             return not self._gate.in_flight
         if self._tasks or not all(task.done() for task in beginnings):
             return False
-        tally = self._line.tally
+        tally = self._parts.tally
         counts = await self._ledger.counts()
         return not any(
             _active(count) - (count.staged if tally.undelivered else 0)
@@ -304,14 +308,14 @@ class Daemon:
     async def _keep_owed(self) -> None:
         while True:
             await self._clock.sleep(OWED_S)
-            await self._line.put_owed_away(self._folders)
+            await line.put_owed_away(self._parts, self._folders)
 
     async def _keep_notified(self) -> None:
         """Tell systemd that the loop turns, and how things stand."""
         period_s = min(STATUS_S, self._notifier.watchdog_s or STATUS_S)
         while True:
             await self._clock.sleep(period_s)
-            tally = self._line.tally
+            tally = self._parts.tally
             state = self._gate.halted or f"{self._gate.in_flight} in flight"
             self._notifier.send(
                 WATCHDOG=1,
@@ -324,7 +328,7 @@ class Daemon:
             await self._clock.sleep(0.2)
 
     async def _progress(self) -> Progress:
-        tally = self._line.tally
+        tally = self._parts.tally
         done = tally.completed + tally.quarantined + tally.skipped
         counts = await self._ledger.counts()
         waiting = sum(_active(count) for name, count in counts.items() if name in self._folders)
@@ -339,7 +343,7 @@ class Daemon:
     async def _summary(self, left: Iterable[str]) -> Summary:
         counts = await self._ledger.counts()
         return Summary(
-            tally=self._line.tally,
+            tally=self._parts.tally,
             waiting=sum(_active(count) for name, count in counts.items() if name in self._folders),
             left=tuple(left),
             refused=self._account.refused,

@@ -228,7 +228,9 @@ def test_keeps_alpha_and_eight_bits(mode: str, kind: str, result: str) -> None:
             assert answer.status_code == 200, answer.text
             with Image.open(io.BytesIO(answer.content)) as image:
                 assert (image.format, image.mode, image.size) == ("PNG", result, (512, 512))
-                low, high = image.convert("L").getextrema()
+                grey = image.convert("L")
+                low, high = grey.getextrema()
+                assert 100 < grey.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) < 160
                 assert low < 30, "the gradient is still there"
                 assert high > 220
 
@@ -273,7 +275,7 @@ def test_reduces_the_scale_to_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(3000, 3000), (16_000, 999), (2047, 2051), (1, 70_000)]
+    ("width", "height"), [(3000, 3000), (16_000, 999), (1000, 1055), (1, 70_000)]
 )
 def test_a_fitted_size_is_never_too_large(width: int, height: int) -> None:
     """The reduced result has at most the allowed pixels, and nearly all of them."""

@@ -6,6 +6,7 @@ from venice_watch.config import nodes
 
 
 def value(text: str) -> object:
+    """Return what a text without mistakes means as a value."""
     document = nodes.parse(f"a: {text}")
     assert document.findings == ()
     assert isinstance(document.value, dict)
@@ -23,7 +24,9 @@ def value(text: str) -> object:
         ("1:30", "1:30"), ("190:20:30", "190:20:30"), ("2026-07-14", "2026-07-14"),
         ("1.5", 1.5), (".5", 0.5), ("2.", 2.0), ("1e3", 1_000.0), ("-1.5E-3", -0.0015),
         (".inf", math.inf), ("-.INF", -math.inf), ("1e999", math.inf),
-        ("=", "="), ('"\\ud83d\\ude00"', "\U0001f600"), ("'0664'", "0664"), ('"\\u00e9"', "\u00e9"), ("|\n  x\n", "x\n"),
+        ("=", "="),
+        ('"\\ud83d\\ude00"', "\U0001f600"),
+        ("'0664'", "0664"), ('"\\u00e9"', "\u00e9"), ("|\n  x\n", "x\n"),
     ],
 )  # fmt: skip
 def test_scalars(text: str, expected: object) -> None:

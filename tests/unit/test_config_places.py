@@ -18,6 +18,7 @@ FOLDER = """\
 
 
 def text(*folders: dict[str, str], state: str = "state") -> str:
+    """Return a configuration with folders f0, f1, ..., their places as given."""
     parts = [f"state_dir: {state}\npresets: {{p: {{}}}}\nfolders:\n"]
     for i, given in enumerate(folders):
         name = f"f{i}"
@@ -28,6 +29,7 @@ def text(*folders: dict[str, str], state: str = "state") -> str:
 
 
 def refused(config: str, directory: Path, environment: dict[str, str] | None = None) -> list[str]:
+    """Return what is wrong with a configuration in a directory."""
     with pytest.raises(ConfigError) as caught:
         loads(config, directory / "c.yaml", environment or {})
     return [f"{problem.key}: {problem.message}" for problem in caught.value.problems]

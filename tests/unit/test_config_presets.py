@@ -18,7 +18,7 @@ PRESET = st.fixed_dictionaries(
         "scale": st.floats(1, 4, exclude_min=True) | st.integers(2, 4),
         "enhance": st.booleans(),
         "enhanceCreativity": NUMBER,
-        "enhancePrompt": st.text(st.characters(exclude_categories=("Cs",)), max_size=50),
+        "enhancePrompt": st.text(max_size=50),
         "replication": NUMBER | st.none(),
         "creativity": st.floats(0, 0.02),
     },
@@ -26,6 +26,7 @@ PRESET = st.fixed_dictionaries(
 
 
 def findings(text: str) -> list[tuple[str, str]]:
+    """Return the dotted keys and messages of what is wrong with the presets of a text."""
     found = resolve(nodes.parse(text).value).findings
     return [(".".join(map(str, finding.path)), finding.message) for finding in found]
 

@@ -208,8 +208,8 @@ def test_a_picture_is_reduced_well() -> None:
 def test_a_jpeg_is_not_decoded_smaller_than_it_is_wanted() -> None:
     """Reducing a JPEG to half keeps lines that are wide enough to be seen there."""
     lines = Image.new("L", (800, 800))
-    for x in range(0, 800, 16):
-        lines.paste(255, (x, 0, x + 8, 800))
+    for x in range(0, 800, 8):
+        lines.paste(255, (x, 0, x + 4, 800))
     shown = _opened(_prepared(_bytes("jpeg", lines, quality=95), (400, 400)))
     low, high = shown.crop((50, 50, 350, 350)).getextrema()
     assert low < 20

@@ -12,6 +12,7 @@ PRESETS = {
 
 
 def facts(name: str = "a.jpg", **changes: object) -> Facts:
+    """Return the facts of an image of 1000 by 800."""
     values = {"format": "jpeg", "width": 1_000, "height": 800, "size_bytes": 5_000, **changes}
     return Facts(name=name, **values)  # type: ignore[arg-type]
 

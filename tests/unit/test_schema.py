@@ -17,6 +17,7 @@ PARAMETERS: dict[str, Any] = SCHEMA["$defs"]["ParametersSection"]["properties"]
 
 
 def sections() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every section of the schema with its name."""
     yield "(top)", SCHEMA
     yield from SCHEMA["$defs"].items()
 

@@ -81,7 +81,8 @@ class Document:
 
     def hides(self, finding: Finding) -> bool:
         """Say whether a finding only follows from a value that could not be read."""
-        return any(finding.path[:n] in self.broken for n in range(1, len(finding.path) + 1))
+        end = len(finding.path) + (0 if finding.on_key else 1)
+        return any(finding.path[:n] in self.broken for n in range(1, end))
 
 
 def parse(text: str, *, size_bytes_max: int = TEXT_BYTES_MAX) -> Document:

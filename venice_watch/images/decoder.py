@@ -22,8 +22,8 @@ PIXELS_DECODE_MAX = 200_000_000  # the largest cameras and scans; about 0.8 GB o
 _STOPS_EARLY = re.compile(r"truncated|unexpected end|not enough", re.IGNORECASE)
 _MEGA = 1_000_000
 
-# Pillow refuses at twice this figure, by the header, and its refusal becomes ours; also for what only
-# shows while decoding (a giant inside an icon, a tile larger than its picture).
+# Pillow refuses at twice this figure, by the header, and its refusal becomes ours; also for what
+# only shows while decoding (a giant inside an icon, a tile larger than its picture).
 Image.MAX_IMAGE_PIXELS = PIXELS_DECODE_MAX // 2
 
 

@@ -33,6 +33,15 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What was found out about an image before it was given up; None: not that far."""
+
+    source_sha256: bytes | None = None
+    preset: str | None = None
+    parameters: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A verified result in the spool, and the name it will have in the outbox."""
 
@@ -128,6 +137,7 @@ class Ledger(Protocol):
         *,
         code: str,
         message: str,
+        known: Known,
         now: float,
     ) -> Job:
         """Give the job up; its file is owed to the quarantine."""

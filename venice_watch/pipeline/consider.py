@@ -13,6 +13,7 @@ from venice_watch.config import folder_file
 from venice_watch.config.model import Config, Folder, OnUnsupported
 from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
 from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
+from venice_watch.images.prepare import Prepared, prepare
 from venice_watch.images.probe import Probe, check_readable, probe, upright_size
 from venice_watch.intake.content import HEAD_BYTES, is_candidate
 from venice_watch.job import Job
@@ -24,7 +25,7 @@ SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhan
 
 
 class HeldError(VeniceWatchError):
-    """This folder must wait for a person: sending would pay for something else than was asked."""
+    """The folder must wait for a person: sending would pay for something else than was asked."""
 
 
 class SkippedError(VeniceWatchError):
@@ -32,15 +33,12 @@ class SkippedError(VeniceWatchError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Considered:
-    """What would be sent of one image, and what for."""
+class Admitted:
+    """An image that may be sent, what will be asked for, and the very bytes."""
 
-    probe: Probe
-    preset: str
-    parameters: Parameters  # as they will be sent
+    parameters: Parameters
     fit: admission.Fit
-    source_sha256: bytes
-    notes: tuple[str, ...] = ()
+    prepared: Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,37 +55,55 @@ def rules_digest(config: Config, folder: Folder) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def consider(
-    config: Config, folder: Folder, job: Job, data: bytes, contract: Contract | None
-) -> Considered:
-    """Return what would be sent; blocks while the image is decoded.
+def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe, rules.Choice]:
+    """Return what the file is, and what the folder's rules make of it; blocks.
 
     Raises ImageRefusedError, SkippedError or HeldError.
     """
     _refuse_what_is_no_image(job, data)
     found = probe(data)
     width, height = upright_size(found)
+    facts = rules.Facts(
+        name=job.path,
+        format=found.format,
+        width=width,
+        height=height,
+        size_bytes=job.signature.size_bytes,
+    )
     ask = read_ask(config, folder, job.path)
-    choice = _choose(config, folder, job, ask, found)
+    try:
+        choice = rules.choose(
+            folder.rules,
+            facts,
+            default_preset=ask.default_preset,
+            presets=config.presets,
+            overlay=ask.overlay,
+        )
+    except rules.PresetUnusableError as exc:
+        raise HeldError(str(exc)) from exc
     if choice.skip:
         raise SkippedError(f"rule {(choice.rule or 0) + 1} of the folder says skip")
-    check_readable(data, found)
+    return found, choice
+
+
+def admit(
+    folder: Folder, data: bytes, found: Probe, choice: rules.Choice, contract: Contract | None
+) -> Admitted:
+    """Return what will be sent; blocks while the image is decoded.
+
+    Raises ImageRefusedError or HeldError: what would be refused is not sent.
+    """
     parameters = _keep_to_contract(folder, choice, contract)
     scale_min = 1.0 if parameters.enhance else SCALE_MIN[contract or Contract.CREATIVITY]
+    width, height = upright_size(found)
     fit = admission.fit(
-        width,
-        height,
-        parameters.scale,
-        oversize=folder.oversize.value,
-        scale_min=scale_min,
+        width, height, parameters.scale, oversize=folder.oversize.value, scale_min=scale_min
     )
-    mapping = parameters.as_mapping() | {"scale": fit.scale}
-    return Considered(
-        probe=found,
-        preset=choice.preset,
-        parameters=Parameters.from_mapping(mapping),
+    check_readable(data, found)
+    return Admitted(
+        parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
-        source_sha256=hashlib.sha256(data).digest(),
+        prepared=prepare(data, found, width=fit.width, height=fit.height),
     )
 
 
@@ -118,27 +134,6 @@ def _refuse_what_is_no_image(job: Job, data: bytes) -> None:
             f"its end is missing: it has {len(data):,} bytes, and nothing was written to it for "
             "a long time. The copy was probably interrupted; copy the image again.",
         )
-
-
-def _choose(config: Config, folder: Folder, job: Job, ask: Ask, found: Probe) -> rules.Choice:
-    width, height = upright_size(found)
-    facts = rules.Facts(
-        name=job.path,
-        format=found.format,
-        width=width,
-        height=height,
-        size_bytes=job.signature.size_bytes,
-    )
-    try:
-        return rules.choose(
-            folder.rules,
-            facts,
-            default_preset=ask.default_preset,
-            presets=config.presets,
-            overlay=ask.overlay,
-        )
-    except rules.PresetUnusableError as exc:
-        raise HeldError(str(exc)) from exc
 
 
 def _keep_to_contract(

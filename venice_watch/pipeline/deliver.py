@@ -3,28 +3,28 @@
 Every step may be done again after a crash and finds what was done before.
 """
 
+import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from venice_watch import __version__, naming
-from venice_watch.clock import Clock
 from venice_watch.config.model import Folder, OnConflict, Originals
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files import originals, place
+from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
+from venice_watch.files.spool import drop_spooled
 from venice_watch.job import Attempt, Charge, Job, Retire
-from venice_watch.ledger import Ledger, NameReservedError
+from venice_watch.ledger import NameReservedError
+from venice_watch.pipeline.passage import Parts, Passage
 
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
 
 
 class DeliveryError(VeniceWatchError):
     """A paid result could not be put into the outbox: it stays in the spool, staged."""
-
-    def __init__(self, job: Job, why: str) -> None:
-        super().__init__(why)
-        self.job = job
 
 
 RETIRE = {
@@ -64,9 +64,7 @@ def result_path(folder: Folder, job: Job, name: str) -> Path:
     return folder.outbox / job.path.rpartition("/")[0] / name
 
 
-def report_for(
-    job: Job, attempts: Sequence[Attempt], *, code: str, message: str, now: float
-) -> dict[str, object]:
+def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
     """Return the report that lies beside a quarantined file."""
     spent = sum(
         attempt.microusd
@@ -74,8 +72,8 @@ def report_for(
         if attempt.charge in (Charge.CHARGED, Charge.UNKNOWN, Charge.LOST)
     )
     return {
-        "code": code,
-        "message": message,
+        "code": job.code,
+        "message": job.message,
         "source": job.path,
         "folder": job.folder,
         "preset": job.preset,
@@ -92,7 +90,7 @@ def report_for(
             for attempt in attempts
         ],
         "charged_usd": spent / 1_000_000,
-        "at": _time_text(now),
+        "at": _time_text(job.updated_at),
         "version": __version__,
         "job": job.id,
     }
@@ -102,39 +100,113 @@ def _time_text(when: float) -> str:
     return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
 
 
-def publish(folder: Folder, job: Job, spooled: Path) -> None:
-    """Put the staged result into the outbox under its reserved name; blocks.
+def is_taken(path: Path) -> bool:
+    """Tell whether anything stands under a name, a broken link included."""
+    return path.exists() or path.is_symlink()
 
-    Raises NameTakenError, or OSError where the outbox is in trouble.
+
+async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
+    """Put a staged result into the outbox, then the original where it belongs.
+
+    `resumed`: it may have been published before a crash. Raises DeliveryError.
     """
-    assert job.result_path is not None
-    place.publish(
-        spooled,
-        Path(job.result_path),
-        root=folder.outbox,
-        mode=folder.output.mode,
-        overwrite=folder.output.on_conflict is OnConflict.OVERWRITE,
+    assert passage.job.spool_name is not None
+    spooled = parts.spool / passage.job.spool_name
+    try:
+        await _publish(parts, passage, spooled, resumed=resumed)
+    except OSError as exc:
+        where = exc.filename or passage.folder.outbox
+        raise DeliveryError(f"{where}: {exc.strerror or exc}") from exc
+    passage.job = await parts.ledger.complete(
+        passage.job, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
     )
+    await asyncio.to_thread(drop_spooled, parts.spool, spooled.name)
+    parts.tally.completed += 1
+    parts.tally.undelivered.pop(passage.job.path, None)
+    passage.log.info(
+        "image.completed",
+        result=passage.job.result_path,
+        size=f"{passage.job.result_width}x{passage.job.result_height}",
+        preset=passage.job.preset,
+        seconds=round(parts.clock.now() - passage.job.created_at, 2),
+    )
+    await retire(parts, passage)
 
 
-async def reserve_next_name(ledger: Ledger, job: Job, clock: Clock) -> Job:
+async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> None:
+    """Let the result appear under its reserved name, or the next free one."""
+    output = passage.folder.output
+    while True:
+        assert passage.job.result_path is not None
+        target = Path(passage.job.result_path)
+        try:
+            await asyncio.to_thread(
+                place.publish,
+                spooled,
+                target,
+                root=passage.folder.outbox,
+                mode=output.mode,
+                overwrite=output.on_conflict is OnConflict.OVERWRITE,
+            )
+        except place.NameTakenError:
+            # a name reserved by this job, with these bytes: published before a crash
+            if resumed and await asyncio.to_thread(place.same_content, spooled, target):
+                return
+            await _reserve_next_name(parts, passage, target)
+        else:
+            return
+
+
+async def _reserve_next_name(parts: Parts, passage: Passage, taken: Path) -> None:
     """Reserve the next free numbered name for a staged result whose name is taken."""
-    assert job.result_path is not None
-    first = Path(job.result_path)
     for number in range(1, NAMES_MAX):
-        candidate = first.with_name(naming.numbered(first.name, number))
-        if candidate.exists() or candidate.is_symlink():
+        candidate = taken.with_name(naming.numbered(taken.name, number))
+        if await asyncio.to_thread(is_taken, candidate):
             continue
         try:
-            return await ledger.rename_result(job, str(candidate), now=clock.now())
+            passage.job = await parts.ledger.rename_result(
+                passage.job, str(candidate), now=parts.clock.now()
+            )
         except NameReservedError:
             continue
-    raise DeliveryError(job, f"{first.parent}: no free name for {first.name}")
+        return
+    raise DeliveryError(f"{taken.parent}: no free name for {taken.name}")
 
 
-def put_original_away(
-    folder: Folder, job: Job, report: Callable[[], dict[str, object]]
-) -> Path | None:
+async def retire(parts: Parts, passage: Passage) -> None:
+    """Put the original of an ended job away; what cannot be done now is owed."""
+    job, folder = passage.job, passage.folder
+    tracker = parts.trackers[folder.name]
+    report = None
+    if job.retire is Retire.QUARANTINE:
+        report = report_for(job, await parts.ledger.attempts(job))
+    try:
+        where = await asyncio.to_thread(put_original_away, folder, job, report)
+    except (SourceGoneError, SourceChangedError, UnsafeSourceError) as exc:
+        passage.log.warning("original.not_there", reason=str(exc))
+        nothing = replace(job, retire=Retire.NONE)
+        await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
+        tracker.look_again(job.path)
+    except (OSError, VeniceWatchError) as exc:
+        passage.log.error("original.stuck", error=str(exc), next="tried again by itself")
+    else:
+        original_path = None if where is None else str(where)
+        await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
+        if job.retire is not Retire.KEEP:
+            tracker.left(job.path)
+
+
+async def remove_answered_reports(parts: Parts, source_sha256: bytes) -> None:
+    """Remove the reports of files that somebody took back from the quarantine."""
+    for earlier in await parts.ledger.quarantined(source_sha256):
+        assert earlier.original_path is not None
+        original = Path(earlier.original_path)
+        if not await asyncio.to_thread(is_taken, original):
+            await asyncio.to_thread(originals.remove_report, original)
+            await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
+
+
+def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | None) -> Path | None:
     """Do with the original what its job's end asks for; return where it is now. Blocks.
 
     Raises SourceGoneError, SourceChangedError, or OSError where the target is in trouble.
@@ -162,7 +234,7 @@ def put_original_away(
                 job.signature,
                 target_root=folder.quarantine,
                 name_for=name_for,
-                report=report(),
+                report=report,
             )
         case Retire.DELETE:
             originals.delete_original(folder.inbox, job.path, job.signature)

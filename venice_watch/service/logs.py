@@ -144,5 +144,11 @@ def _lead_standard_log(log: FilteringBoundLogger) -> None:
         root.removeHandler(handler)
     root.addHandler(_Bridge(log))
     root.setLevel(logging.WARNING)
+    logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
     for chatty in ("httpx", "httpcore", "watchdog", "asyncio", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell watchdog's warnings from what it says whenever it is stopped."""
+    return "thread is inactive" not in record.getMessage()

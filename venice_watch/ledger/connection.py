@@ -1,0 +1,146 @@
+"""A connection to the SQLite file: one writer thread, one durable transaction a verb.
+
+WAL with `synchronous=FULL`: a commit that returned survives a power loss. The database file
+belongs to one process (the state folder's lock sees to it); others open it read-only.
+"""
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from venice_watch.errors import StateUnusableError
+
+BUSY_S = 10.0  # a reader may hold the file for a moment; nobody else writes
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Self = TypeVar("_Self", bound="Connection")
+
+
+def verb(
+    function: Callable[Concatenate[_Self, _P], _T],
+) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]:
+    """Make a coroutine of `function` that runs as one transaction in the writer's thread."""
+
+    @functools.wraps(function)
+    async def call(self: _Self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        bound = functools.partial(function, self, *args, **kwargs)
+        return await self.transact(bound)
+
+    # mypy cannot see that the wrapper's `self` is positional
+    return cast("Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]", call)
+
+
+class Connection:
+    """An open SQLite file; use it as an async context manager."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self._path = path
+        self._read_only = read_only
+        # one thread: SQLite has one writer, and a queue in front of it is fairer than its locks
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._db: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the file, bringing it to this version's schema."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    def _open(self) -> None:
+        mode = "ro" if self._read_only else "rwc"
+        try:
+            self._db = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode={mode}",
+                uri=True,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            self._db.execute("PRAGMA foreign_keys = ON")
+            if not self._read_only:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._path.chmod(0o600)
+            _migrate(self._db, self._path, read_only=self._read_only)
+        except sqlite3.Error as exc:
+            raise StateUnusableError(
+                f"{self._path}: the ledger cannot be opened: {exc}. Check that the state folder "
+                "is on a local disk with space left, and may be written by this user."
+            ) from exc
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    async def transact(self, function: Callable[[], _T]) -> _T:
+        """Run `function` in the writer's thread, as one transaction."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._transact, function)
+
+    def _transact(self, function: Callable[[], _T]) -> _T:
+        assert self._db is not None, "the ledger is used inside its `async with`"
+        self._db.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+        try:
+            value = function()
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        return value
+
+    def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
+        assert self._db is not None
+        return self._db.execute(sql, values)
+
+
+def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
+    """Bring the schema to this version, one numbered file after the other."""
+    scripts = sorted(
+        (
+            entry
+            for entry in resources.files(__package__).joinpath("migrations").iterdir()
+            if entry.name.endswith(".sql")
+        ),
+        key=lambda entry: entry.name,
+    )
+    [(version,)] = db.execute("PRAGMA user_version")
+    if version > len(scripts):
+        raise StateUnusableError(
+            f"{path}: this ledger was written by a newer venice-watch (schema {version}; this one "
+            f"knows {len(scripts)}). Upgrade venice-watch, or name another state_dir."
+        )
+    if read_only and version < len(scripts):
+        raise StateUnusableError(
+            f"{path}: this ledger is of an older venice-watch (schema {version}; this one has "
+            f"{len(scripts)}). Start the daemon once to bring it up to date."
+        )
+    if 0 < version < len(scripts):
+        with sqlite3.connect(path.with_name(f"{path.name}.schema-{version}.backup")) as backup:
+            db.backup(backup)
+        backup.close()
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        db.executescript(
+            f"BEGIN IMMEDIATE;\n{script.read_text('utf-8')}\nPRAGMA user_version = {number};\n"
+            "COMMIT;"
+        )

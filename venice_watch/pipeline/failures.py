@@ -1,0 +1,248 @@
+"""What becomes of an image that did not get through: one decision, and one ledger verb for it."""
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_never
+
+from venice_watch import retry
+from venice_watch.config.model import OnInDoubt
+from venice_watch.errors import Code, ImageRefusedError
+from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
+from venice_watch.job import Attempt, Charge, Closing, State
+from venice_watch.ledger import Known, StaleError
+from venice_watch.outcome import Failure
+from venice_watch.pipeline.consider import HeldError, SkippedError, rules_digest
+from venice_watch.pipeline.deliver import DeliveryError, retire
+from venice_watch.pipeline.passage import Parts, Passage
+from venice_watch.pipeline.send import SendFailedError
+from venice_watch.venice.gate import DrainingError
+
+HELD_S = 30.0  # between looks at a folder that waits for a person
+TROUBLE_S = (1.0, 120.0)  # between these while a file cannot be read: as long as it has waited
+DELIVERY_S = 10.0  # between tries to deliver while the outbox is in trouble
+BUG_S = 60.0  # before an image that met a bug of ours is tried again
+
+
+async def settle(parts: Parts, passage: Passage, error: Exception) -> None:
+    """Write down what becomes of an image whose way ended with `error`."""
+    handler = next((made for kind, made in _HANDLERS if isinstance(error, kind)), _on_bug)
+    try:
+        await handler(parts, passage, error)
+    except StaleError as exc:
+        passage.log.warning("job.moved_on", error=str(exc))
+
+
+async def settle_request(
+    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
+) -> None:
+    """Decide on a failed request and close its attempt."""
+    decision = await _decide(parts, passage, attempt, failure)
+    closing = Closing(
+        outcome=failure.name,
+        charge=failure.charge,
+        status=failure.status,
+        request_id=failure.request_id,
+        message=failure.words,
+    )
+    if failure.charge in (Charge.UNKNOWN, Charge.LOST):
+        parts.tally.spent_microusd += attempt.microusd
+    passage.log.warning(
+        "request.failed",
+        outcome=failure.name,
+        charge=failure.charge,
+        status=failure.status,
+        request_id=failure.request_id,
+        words=failure.words,
+        decision=type(decision).__name__,
+    )
+    now = parts.clock.now()
+    ended = (attempt, closing)
+    match decision:
+        case retry.Discard():
+            await _discard(parts, passage, decision.code, decision.message, ended=ended)
+        case retry.Resend():
+            until = now + decision.after_s
+            passage.job = await parts.ledger.doubt(
+                passage.job, attempt, closing, until=until, now=now
+            )
+        case retry.Halt():
+            await parts.account.halt(decision.reason)
+            await _put_back(parts, passage, failure.words, ended=ended)
+        case retry.RetryAt():
+            await _put_back(
+                parts,
+                passage,
+                failure.words,
+                after_s=decision.after_s,
+                counted=decision.counted,
+                ended=ended,
+            )
+        case _:
+            assert_never(decision)
+
+
+async def _decide(
+    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
+) -> retry.Decision:
+    attempts = await parts.ledger.attempts(passage.job)
+    earlier = [one for one in attempts if one.id != attempt.id]
+    past = retry.Past(
+        attempts=passage.job.attempts,
+        server_failures=sum(one.outcome == "server_failed" for one in earlier),
+        doubts=await parts.ledger.doubts(attempt.work_key),
+    )
+    retries = parts.config.api.retries
+    policy = retry.Policy(
+        attempts_max=retries.attempts,
+        base_s=retries.base_s,
+        max_s=retries.max_s,
+        resend_in_doubt=parts.config.api.on_in_doubt is OnInDoubt.RESEND_ONCE,
+    )
+    chance = random.random()  # noqa: S311 - spreads retries, guards nothing
+    return retry.decide(failure, past, policy, service_down=parts.gate.service_down, chance=chance)
+
+
+async def _put_back(
+    parts: Parts,
+    passage: Passage,
+    why: str,
+    *,
+    after_s: float = 0.0,
+    counted: bool = False,
+    ended: tuple[Attempt, Closing] | None = None,
+) -> None:
+    """Let the image wait; only a counted failure costs it an attempt."""
+    now = parts.clock.now()
+    attempt, closing = ended or (None, None)
+    passage.job = await parts.ledger.retry(
+        passage.job,
+        attempt,
+        closing,
+        until=now + after_s,
+        counted=counted,
+        message=why,
+        now=now,
+    )
+
+
+async def _discard(
+    parts: Parts,
+    passage: Passage,
+    code: Code,
+    reason: str,
+    *,
+    ended: tuple[Attempt, Closing] | None = None,
+) -> None:
+    """Give the image up: into the quarantine, with its report."""
+    attempt, closing = ended or (None, None)
+    message = f"{passage.job.path.rpartition('/')[2]}: {reason}"
+    choice = passage.choice
+    known = Known(
+        source_sha256=passage.source_sha256,
+        preset=choice.preset if choice else None,
+        parameters=choice.parameters.canonical() if choice else None,
+    )
+    passage.job = await parts.ledger.discard(
+        passage.job,
+        attempt,
+        closing,
+        code=code,
+        message=message,
+        known=known,
+        now=parts.clock.now(),
+    )
+    parts.tally.quarantined += 1
+    passage.log.warning("image.quarantined", code=code, reason=message)
+    await retire(parts, passage)
+
+
+async def _on_send_failed(parts: Parts, passage: Passage, error: SendFailedError) -> None:
+    await settle_request(parts, passage, error.attempt, error.failure)
+
+
+async def _on_refused(parts: Parts, passage: Passage, error: ImageRefusedError) -> None:
+    await _discard(parts, passage, error.code, error.message)
+
+
+async def _on_undelivered(parts: Parts, passage: Passage, error: DeliveryError) -> None:
+    path, now = passage.job.path, parts.clock.now()
+    if path not in parts.tally.undelivered:
+        passage.log.error("delivery.failed", error=str(error), next="tried again by itself")
+    parts.tally.undelivered[path] = str(error)
+    passage.job = await parts.ledger.postpone(
+        passage.job, until=now + DELIVERY_S, message=str(error), now=now
+    )
+
+
+async def _on_skipped(parts: Parts, passage: Passage, error: SkippedError) -> None:
+    digest = rules_digest(parts.config, passage.folder)
+    await _cancel(parts, passage, "skipped", error, digest=digest)
+    parts.tally.skipped += 1
+    passage.log.info("image.skipped", reason=str(error))
+
+
+async def _on_gone(parts: Parts, passage: Passage, error: SourceGoneError) -> None:
+    await _cancel(parts, passage, "gone", error)
+    passage.log.info("image.gone", reason=str(error))
+
+
+async def _on_changed(parts: Parts, passage: Passage, error: Exception) -> None:
+    await _cancel(parts, passage, "changed", error)
+    passage.log.info("image.changed", reason=str(error))
+
+
+async def _cancel(
+    parts: Parts, passage: Passage, code: str, error: Exception, *, digest: str | None = None
+) -> None:
+    passage.job = await parts.ledger.cancel(
+        passage.job, code=code, message=str(error), rules_digest=digest, now=parts.clock.now()
+    )
+    if digest is None:
+        parts.trackers[passage.folder.name].look_again(passage.job.path)
+
+
+async def _on_draining(parts: Parts, passage: Passage, _error: DrainingError) -> None:
+    await _put_back(parts, passage, "stopped before it was sent")
+
+
+async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
+    if parts.tally.held.get(passage.folder.name) != str(error):
+        parts.tally.held[passage.folder.name] = str(error)
+        passage.log.error("folder.held", reason=str(error))
+    await _put_back(parts, passage, str(error), after_s=HELD_S)
+
+
+async def _on_unreadable(parts: Parts, passage: Passage, error: OSError) -> None:
+    # how long it has been waiting says how long to wait: no counter to keep
+    low_s, high_s = TROUBLE_S
+    age_s = parts.clock.now() - passage.job.created_at
+    passage.log.warning("file.unreadable", error=str(error))
+    await _put_back(parts, passage, str(error), after_s=min(high_s, max(low_s, age_s)))
+
+
+async def _on_bug(parts: Parts, passage: Passage, error: Exception) -> None:
+    """Keep the daemon going: the image waits, counted, and is given up in the end."""
+    passage.log.error("job.bug", exc_info=error)
+    why = f"an internal error: {type(error).__name__}; the log says more"
+    if passage.job.state is State.STAGED:
+        await _on_undelivered(parts, passage, DeliveryError(why))
+    elif passage.job.state is State.EXECUTING:
+        if passage.job.attempts + 1 >= parts.config.api.retries.attempts:
+            await _discard(parts, passage, Code.FAILED, why)
+        else:
+            await _put_back(parts, passage, why, after_s=BUG_S, counted=True)
+
+
+_Handler = Callable[[Parts, Passage, Any], Awaitable[None]]
+_HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
+    (SendFailedError, _on_send_failed),
+    (ImageRefusedError, _on_refused),
+    (DeliveryError, _on_undelivered),
+    (SkippedError, _on_skipped),
+    (SourceGoneError, _on_gone),
+    (SourceChangedError, _on_changed),
+    (UnsafeSourceError, _on_changed),
+    (DrainingError, _on_draining),
+    (HeldError, _on_held),
+    (OSError, _on_unreadable),
+)

@@ -1,0 +1,74 @@
+"""One image's passage through the line: what is known of it so far, and the parts it needs."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from venice_watch.clock import Clock
+from venice_watch.config.model import Config, Folder
+from venice_watch.intake.tracker import Tracker
+from venice_watch.job import Job
+from venice_watch.ledger import Ledger
+from venice_watch.rules import Choice
+from venice_watch.venice.account import Account
+from venice_watch.venice.client import VeniceClient
+from venice_watch.venice.gate import Gate
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What a run did: shown by `once` and `demo`, and decides their exit code."""
+
+    completed: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    spent_microusd: int = 0
+    held: dict[str, str] = field(default_factory=dict)  # folder: why
+    undelivered: dict[str, str] = field(default_factory=dict)  # path: why
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the line works with; made once, by the daemon."""
+
+    config: Config
+    ledger: Ledger
+    client: VeniceClient
+    gate: Gate
+    account: Account
+    trackers: Mapping[str, Tracker]
+    spool: Path
+    workers: ThreadPoolExecutor  # few: decoded images are large
+    clock: Clock
+    log: FilteringBoundLogger
+    tally: Tally = field(default_factory=Tally)
+
+    async def decode(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a function on pixels outside the loop, few at a time."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.workers, lambda: function(*args, **kwargs))
+
+
+@dataclass(slots=True, kw_only=True)
+class Passage:
+    """One job on its way; `job` is always as the ledger has it."""
+
+    folder: Folder
+    job: Job
+    log: FilteringBoundLogger
+    source_sha256: bytes | None = None
+    choice: Choice | None = None
+
+    @classmethod
+    def of(cls, parts: Parts, folder: Folder, job: Job) -> "Passage":
+        """Begin a passage, with a log that names the file."""
+        log = parts.log.bind(folder=folder.name, path=job.path)
+        return cls(folder=folder, job=job, log=log)
