@@ -41,7 +41,7 @@ def fit(width: int, height: int, scale: float, *, oversize: str, scale_min: floa
     if min(width, height) < SIDE_MIN_PX or width * height < PIXELS_MIN:
         raise ImageRefusedError(
             Code.TOO_SMALL,
-            f"it is {width} x {height} = {width * height:,} pixels; Venice takes images of at "
+            f"It is {width} x {height} = {width * height:,} pixels; Venice takes images of at "
             f"least {PIXELS_MIN:,} pixels and {SIDE_MIN_PX} a side. Use a larger original.",
         )
     if _fits(width, height, scale):
@@ -102,7 +102,7 @@ def _too_large(width: int, height: int, scale: float, wanted: int, oversize: str
         else "Its sides differ too much to make it fit; crop it."
     )
     return (
-        f"it is {width} x {height} = {width * height / 1e6:.1f} megapixels; at scale {scale:g} "
+        f"It is {width} x {height} = {width * height / 1e6:.1f} megapixels; at scale {scale:g} "
         f"the result would be {wanted / 1e6:.1f}, and Venice allows "
         f"{RESULT_PIXELS_MAX / 1e6:.1f}. {advice}"
     )

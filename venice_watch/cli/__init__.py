@@ -55,8 +55,7 @@ def main() -> None:
         # a file name need not be UTF-8, and must not end us
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        commands.main(standalone_mode=False)
-        code = 0
+        code = commands.main(standalone_mode=False) or 0
     except click.exceptions.Exit as exc:
         code = exc.exit_code
     except click.ClickException as exc:

@@ -30,7 +30,8 @@ def publish(spooled: Path, target: Path, *, root: Path, mode: int, overwrite: bo
     """
     make_folders(target.parent, root)
     with _temporary_copy(spooled, root, target) as temporary:
-        temporary.chmod(mode)
+        with contextlib.suppress(OSError):  # FAT and some shares have no modes
+            temporary.chmod(mode)
         place(temporary, target, overwrite=overwrite)
     sync_folder(target.parent)
 

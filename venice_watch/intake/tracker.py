@@ -70,6 +70,7 @@ class Tracker:
         self._wake = asyncio.Event()
         self._rescan_at = 0.0
         self._trusted = True
+        self._wants_events = False
 
     @property
     def pending(self) -> int:
@@ -91,7 +92,12 @@ class Tracker:
         try:
             await self._begin()
             while True:
-                await self._step()
+                try:
+                    await self._step()
+                except Exception:  # noqa: BLE001 - the watch goes on
+                    # one odd file must not end the watch over all others
+                    self._log.exception("folder.bug")
+                    await self._clock.sleep(TROUBLE_LOOK_S[0])
                 await self._wait_due()
         finally:
             await self._detach()
@@ -117,15 +123,14 @@ class Tracker:
         self._known = dict(known)
         kind = await asyncio.to_thread(mounts.file_system_of, self.folder.inbox)
         self._trusted = kind in mounts.TRUSTED
-        if watch and self._wants_events():
+        if not watch:
+            return
+        chosen = self.folder.watch
+        self._wants_events = self._trusted if chosen is Watch.AUTO else chosen is Watch.NATIVE
+        if self._wants_events:
             await self._attach()
         mode = "native" if self._observer is not None else "polling"
         self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
-
-    def _wants_events(self) -> bool:
-        if self.folder.watch is Watch.AUTO:
-            return self._trusted
-        return self.folder.watch is Watch.NATIVE
 
     async def _attach(self) -> None:
         observer = NativeObserver(self.folder.inbox, asyncio.get_running_loop(), self._wake.set)
@@ -144,7 +149,7 @@ class Tracker:
 
     async def _supervise(self) -> None:
         """Attach again what died, and what watches a folder that is no longer there."""
-        if not self._wants_events():
+        if not self._wants_events:
             return
         if self._observer is None or not self._observer.is_alive():
             await self._detach()

@@ -16,6 +16,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from venice_watch.errors import StateUnusableError
 
+RETRY_S = 2.0  # between tries while the disk is in trouble
+_DISK_TROUBLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 BUSY_S = 10.0  # a reader may hold the file for a moment; nobody else writes
 
 _P = ParamSpec("_P")
@@ -40,7 +42,15 @@ def verb(
 class Connection:
     """An open SQLite file; use it as an async context manager."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        on_trouble: Callable[[str | None], None] = lambda _trouble: None,
+    ) -> None:
+        self.trouble: str | None = None  # why nothing can be written down
+        self._on_trouble = on_trouble
         self._path = path
         self._read_only = read_only
         # one thread: SQLite has one writer, and a queue in front of it is fairer than its locks
@@ -93,9 +103,28 @@ class Connection:
             self._db.close()
 
     async def transact(self, function: Callable[[], _T]) -> _T:
-        """Run `function` in the writer's thread, as one transaction."""
+        """Run `function` in the writer's thread, as one transaction.
+
+        While the disk is full or fails, nothing can be written down and so nothing may go on:
+        the verb waits and is tried again. It was rolled back, so that is safe.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._transact, function)
+        while True:
+            try:
+                value = await loop.run_in_executor(self._thread, self._transact, function)
+            except sqlite3.OperationalError as exc:
+                if self._read_only or exc.sqlite_errorcode & 0xFF not in _DISK_TROUBLE:
+                    raise
+                self._tell(f"{self._path}: {exc}")
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._tell(None)
+                return value
+
+    def _tell(self, trouble: str | None) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            self._on_trouble(trouble)
 
     def _transact(self, function: Callable[[], _T]) -> _T:
         assert self._db is not None, "the ledger is used inside its `async with`"

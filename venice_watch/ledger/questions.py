@@ -31,7 +31,7 @@ class Questions(Connection):
         [(due_at,)] = self._execute(
             "SELECT min(available_at) FROM jobs "  # noqa: S608 - question marks only
             "WHERE state IN ('available', 'in_doubt', 'staged') AND available_at < ? "
-            f"AND folder IN ({_marks(only_folders)})",
+            f"AND folder IN ({marks(only_folders)})",
             (IN_HAND, *only_folders),
         )
         return None if due_at is None else float(due_at)

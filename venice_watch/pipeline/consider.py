@@ -5,8 +5,10 @@ What is found wrong here costs nothing. `plan` and the daemon ask the same quest
 
 import hashlib
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from venice_watch import admission, rules
 from venice_watch.config import folder_file
@@ -20,6 +22,7 @@ from venice_watch.job import Job
 from venice_watch.parameters import Contract, Parameters
 
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
+SPOOL_FREE_BYTES_MIN = 200_000_000  # two of the largest results
 FOLDER_FILE_BYTES_MAX = 64 * 1024
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
 
@@ -107,6 +110,21 @@ def admit(
     )
 
 
+def hold_unless_ready(folder: Folder, spool: Path) -> None:
+    """Find out for free that a paid result could not be kept or delivered; blocks."""
+    for role, root in (("outbox", folder.outbox), ("quarantine", folder.quarantine)):
+        if not root.is_dir():
+            raise HeldError(f"the {role} {root} is not there. Make it, or mount its share.")
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise HeldError(f"the {role} {root} may not be written by this user. Change its owner.")
+    free = shutil.disk_usage(spool).free
+    if free < SPOOL_FREE_BYTES_MIN:
+        raise HeldError(
+            f"the disk of the spool {spool} has {free / 1e6:.0f} MB left, and a result may need "
+            f"{SPOOL_FREE_BYTES_MIN / 1e6:.0f}. Make room."
+        )
+
+
 def work_key(sent: bytes, parameters: Parameters, contract: Contract | None) -> bytes:
     """Return the identity of a piece of paid work: bytes, parameters, contract."""
     digest = hashlib.sha256(hashlib.sha256(sent).digest())
@@ -119,19 +137,19 @@ def _refuse_what_is_no_image(job: Job, data: bytes) -> None:
     if not is_candidate(name, data[:HEAD_BYTES]):
         raise ImageRefusedError(
             Code.UNKNOWN_FILE,
-            "it is no image, by its name and by its content, and `unknown_files` of this folder "
+            "It is no image, by its name and by its content, and `unknown_files` of this folder "
             "is `quarantine`.",
         )
     if not data:
         raise ImageRefusedError(
             Code.INCOMPLETE,
-            "it is empty (0 bytes), and nothing was written to it for a long time. Copy the "
+            "It is empty (0 bytes), and nothing was written to it for a long time. Copy the "
             "image again.",
         )
     if job.incomplete:
         raise ImageRefusedError(
             Code.INCOMPLETE,
-            f"its end is missing: it has {len(data):,} bytes, and nothing was written to it for "
+            f"Its end is missing: it has {len(data):,} bytes, and nothing was written to it for "
             "a long time. The copy was probably interrupted; copy the image again.",
         )
 

@@ -35,6 +35,7 @@ async def _advance(parts: Parts, passage: Passage) -> None:
     data = await _read(passage)
     await deliver.remove_answered_reports(parts, _sha256(passage))
     probe = await _choose(parts, passage, data)
+    await asyncio.to_thread(consider.hold_unless_ready, passage.folder, parts.spool)
     admitted = await _admit(parts, passage, data, probe)
     del data  # what is sent is in `admitted`; a converted original need not stay in memory
     await send(parts, passage, admitted)
@@ -46,7 +47,7 @@ async def _read(passage: Passage) -> bytes:
     if signature.size_bytes > consider.SOURCE_BYTES_MAX:
         raise ImageRefusedError(
             Code.TOO_LARGE,
-            f"it has {signature.size_bytes:,} bytes; files of up to "
+            f"It has {signature.size_bytes:,} bytes; files of up to "
             f"{consider.SOURCE_BYTES_MAX:,} are converted for Venice. Save it smaller.",
         )
 

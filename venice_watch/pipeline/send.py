@@ -164,6 +164,8 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
         sent=(fit.width, fit.height),
         now=parts.clock.now(),
     )
+    # once more, after the JSON around it is gone: what is written down holds no key
+    outcome = replace(outcome, words=parts.client.redact(outcome.words))
     await parts.gate.report(outcome)
     limit = exchange.headers.get("x-ratelimit-limit-requests", "")
     if limit.isascii() and limit.isdigit() and int(limit) > 0:

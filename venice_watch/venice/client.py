@@ -1,7 +1,7 @@
 """The only HTTP client: one upscale request, and the free ones that tell about key and contract.
 
 HTTP/1.1 only (one lost HTTP/2 connection would put every request in flight in doubt). Whatever
-the server says passes `_redact` before anybody else sees it: a server may echo the key.
+the server says passes `redact` before anybody else sees it: a server may echo the key.
 """
 
 import asyncio
@@ -148,7 +148,7 @@ class VeniceClient:
         except TimeoutError:
             progress.error = f"timeout: not done after {self._timeouts.total_s:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
-            progress.error = self._redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+            progress.error = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
         return progress.exchange()
 
     async def _read(self, response: httpx.Response, progress: "_Progress", sink: Sink) -> None:
@@ -191,7 +191,7 @@ class VeniceClient:
         try:
             response = await self._http.get("api_keys/rate_limits", timeout=FREE_TIMEOUT_S)
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            words = self._redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+            words = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
             return KeyFacts(status=None, words=words)
         return read_key_facts(
             response.status_code,
@@ -227,9 +227,10 @@ class VeniceClient:
         return Contract.ENHANCE if "enhanceCreativity" in details else Contract.CREATIVITY
 
     def _clean_headers(self, headers: httpx.Headers) -> dict[str, str]:
-        return {name.lower(): self._redact(value) for name, value in headers.items()}
+        return {name.lower(): self.redact(value) for name, value in headers.items()}
 
-    def _redact(self, text: str) -> str:
+    def redact(self, text: str) -> str:
+        """Return `text` without the key."""
         return text.replace(self._key, REDACTED)
 
     def _redact_bytes(self, data: bytes) -> bytes:

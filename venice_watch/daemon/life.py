@@ -1,4 +1,4 @@
-"""The daemon's life: lock, recover, watch, dispatch, drain.
+"""The daemon's life: recover, watch, dispatch, drain.
 
 One `asyncio.TaskGroup` holds everything that runs; the first unexpected error ends it all, and a
 restart recovers. `run` goes on until told to stop; `once` ends when nothing is left to do.
@@ -6,12 +6,9 @@ restart recovers. `run` goes on until told to stop; `once` ends when nothing is 
 
 import asyncio
 import contextlib
-import os
 import signal
-import stat
 from collections import Counter
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -20,34 +17,30 @@ from collections.abc import (
 )
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
-from venice_watch.errors import StateUnusableError
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Job
 from venice_watch.ledger import FolderCounts, Ledger
-from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
 from venice_watch.pipeline.passage import Parts, Tally
-from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
-from venice_watch.venice.client import Timeouts, VeniceClient
+from venice_watch.venice.client import VeniceClient
 from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
 
-LEDGER_NAME = "ledger.sqlite3"
 SPOOL_NAME = "spool"
 LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none stays empty
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
 OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
@@ -206,12 +199,12 @@ class Daemon:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self, number: int) -> None:
@@ -270,6 +263,9 @@ class Daemon:
     async def _work(self, folder: Folder, job: Job) -> None:
         try:
             await line.work(self._parts, folder, job)
+        except Exception:  # noqa: BLE001 - the last place where it can be caught
+            # what is under way elsewhere is paid for, and must not be cut off by this
+            self._log.exception("job.bug", folder=folder.name, path=job.path)
         finally:
             self._busy[folder.name] -= 1
             self._wake.set()
@@ -280,7 +276,8 @@ class Daemon:
         await self._gate.close()
         if self._tasks:
             self._log.info("daemon.draining", under_way=len(self._tasks))
-            _, late = await asyncio.wait(self._tasks, timeout=GRACE_S)
+            longest_s = self._config.api.timeouts.total_s + 30.0
+            _, late = await asyncio.wait(self._tasks, timeout=max(GRACE_S, longest_s))
             for task in late:
                 task.cancel()
         for helper in helpers:
@@ -352,51 +349,3 @@ class Daemon:
 
 def _active(count: FolderCounts) -> int:
     return count.available + count.executing + count.in_doubt + count.staged
-
-
-@contextlib.asynccontextmanager
-async def opened(
-    config: Config,
-    key: str,
-    *,
-    command: str,
-    clock: Clock,
-    log: FilteringBoundLogger,
-    notifier: Notifier,
-) -> AsyncIterator[Daemon]:
-    """Yield a daemon that holds the state folder's lock, its ledger and a connection pool."""
-    prepare_state(config.state_dir)
-    timeouts = config.api.timeouts
-    with locked(config.state_dir, command):
-        async with (
-            SqliteLedger(config.state_dir / LEDGER_NAME) as ledger,
-            VeniceClient(
-                config.api.base_url,
-                key,
-                Timeouts(
-                    connect_s=timeouts.connect_s,
-                    write_s=timeouts.write_s,
-                    read_s=timeouts.read_s,
-                    total_s=timeouts.total_s,
-                ),
-                connections_max=config.api.concurrency,
-            ) as client,
-        ):
-            yield Daemon(
-                config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier
-            )
-
-
-def prepare_state(state_dir: Path) -> None:
-    """Make the state folder and its spool, for this user alone."""
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (state_dir / SPOOL_NAME).mkdir(exist_ok=True, mode=0o700)
-        mode = stat.S_IMODE(state_dir.stat().st_mode)
-        if mode & 0o002:
-            os.chmod(state_dir, mode & ~0o002)  # noqa: PTH101 - a mode, not a path matter
-    except OSError as exc:
-        raise StateUnusableError(
-            f"{state_dir}: {exc.strerror}. The state folder must be one that venice-watch may "
-            "make and write; see `state_dir` in the configuration."
-        ) from exc

@@ -1,0 +1,78 @@
+"""What a daemon stands on: its state folder, the lock on it, the ledger in it, a line to the API."""
+
+import contextlib
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from venice_watch.clock import Clock
+from venice_watch.config.model import Config
+from venice_watch.daemon.life import SPOOL_NAME, Daemon
+from venice_watch.errors import StateUnusableError
+from venice_watch.ledger.sqlite import SqliteLedger
+from venice_watch.service.lock import locked
+from venice_watch.service.systemd import Notifier
+from venice_watch.venice.client import Timeouts, VeniceClient
+
+LEDGER_NAME = "ledger.sqlite3"
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    config: Config,
+    key: str,
+    *,
+    command: str,
+    clock: Clock,
+    log: FilteringBoundLogger,
+    notifier: Notifier,
+) -> AsyncIterator[Daemon]:
+    """Yield a daemon that holds the state folder's lock, its ledger and a connection pool."""
+    prepare_state(config.state_dir)
+    timeouts = config.api.timeouts
+    with locked(config.state_dir, command):
+        async with (
+            SqliteLedger(
+                config.state_dir / LEDGER_NAME,
+                on_trouble=lambda trouble: _report_ledger(log, trouble),
+            ) as ledger,
+            VeniceClient(
+                config.api.base_url,
+                key,
+                Timeouts(
+                    connect_s=timeouts.connect_s,
+                    write_s=timeouts.write_s,
+                    read_s=timeouts.read_s,
+                    total_s=timeouts.total_s,
+                ),
+                connections_max=config.api.concurrency,
+            ) as client,
+        ):
+            yield Daemon(
+                config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier
+            )
+
+
+def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:
+    if trouble is None:
+        log.info("ledger.writable_again")
+    else:
+        log.error("ledger.unwritable", error=trouble, next="everything waits until it is mended")
+
+
+def prepare_state(state_dir: Path) -> None:
+    """Make the state folder and its spool, for this user alone."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (state_dir / SPOOL_NAME).mkdir(exist_ok=True, mode=0o700)
+        mode = stat.S_IMODE(state_dir.stat().st_mode)
+        if mode & 0o002:
+            os.chmod(state_dir, mode & ~0o002)  # noqa: PTH101 - a mode, not a path matter
+    except OSError as exc:
+        raise StateUnusableError(
+            f"{state_dir}: {exc.strerror}. The state folder must be one that venice-watch may "
+            "make and write; see `state_dir` in the configuration."
+        ) from exc
