@@ -12,7 +12,6 @@ from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.parameters import PIXELS_MIN, RESULT_PIXELS_MAX, SIDE_MIN_PX
 
 SCALE_STEP = Fraction(1, 100)  # a clamped scale is cut to hundredths
-SCALE_TOLERANCE_PX = 1  # the server may round a side either way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,7 +95,7 @@ def decide(
         case Doubtful() | Lost():
             return _decide_doubt(outcome, past, policy, chance=chance)
         case ServerFailed():
-            return _decide_server_failed(outcome, past)
+            return _decide_server_failed(outcome, past, policy)
         case Unsent():
             delay_s = chance * _backoff_s(past.attempts, policy.base_s, policy.max_s)
         case Unavailable():
@@ -119,8 +119,9 @@ def _backoff_s(attempts: int, base_s: float, max_s: float) -> float:
     return min(max_s, base_s * 2.0 ** min(attempts, EXPONENT_MAX))
 
 
-def _decide_server_failed(outcome: ServerFailed, past: Past) -> Decision:
-    if past.server_failures >= len(SERVER_FAILED_S):
+def _decide_server_failed(outcome: ServerFailed, past: Past, policy: Policy) -> Decision:
+    exhausted = past.attempts + 1 >= policy.attempts_max
+    if exhausted or past.server_failures >= len(SERVER_FAILED_S):
         return Discard(
             code=Code.FAILED,
             message=f"Venice failed at it {past.server_failures + 1} times (HTTP "

@@ -33,7 +33,7 @@ class Finding:
     message: str
 
 
-@click.command("check")
+@click.command("check", short_help="Check configuration, folders, key and account; spends nothing.")
 @config_option
 @click.option("--offline", is_flag=True, help="Ask the API nothing.")
 @json_option
@@ -195,20 +195,9 @@ def _check_key(config: "Config") -> tuple[str | None, list[Finding]]:
 
 async def _check_account(config: "Config", key: str) -> list[Finding]:
     from venice_watch.config.model import ContractChoice
-    from venice_watch.venice.client import Timeouts, VeniceClient
+    from venice_watch.venice.client import VeniceClient
 
-    timeouts = config.api.timeouts
-    async with VeniceClient(
-        config.api.base_url,
-        key,
-        Timeouts(
-            connect_s=timeouts.connect_s,
-            write_s=timeouts.write_s,
-            read_s=timeouts.read_s,
-            total_s=timeouts.total_s,
-        ),
-        connections_max=1,
-    ) as client:
+    async with VeniceClient.for_api(config.api, key, connections_max=1) as client:
         facts = await client.read_key_facts()
         if not facts.usable:
             status = "" if facts.status is None else f"HTTP {facts.status}: "

@@ -52,7 +52,7 @@ folders:
 """
 
 
-@click.command("demo")
+@click.command("demo", short_help="See it work in 20 seconds, without a key or network.")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),

@@ -35,7 +35,7 @@ folders:
 """
 
 
-@click.command("init")
+@click.command("init", short_help="Write a commented configuration and make its folders.")
 @click.argument("directory", type=click.Path(path_type=Path), default=".")
 def init_command(directory: Path) -> None:
     """Write a commented configuration into DIRECTORY and make its folders."""

@@ -23,7 +23,7 @@ UNREACHABLE = 69
 LATER = 75
 
 
-@click.command("run")
+@click.command("run", short_help="Watch and work until stopped: the daemon.")
 @config_option
 @log_options
 def run_command(config_path: Path | None, log_level: str, log_format: str) -> None:
@@ -32,7 +32,7 @@ def run_command(config_path: Path | None, log_level: str, log_format: str) -> No
     asyncio.run(_run(config, key, log))
 
 
-@click.command("once")
+@click.command("once", short_help="Do what waits now, then exit.")
 @config_option
 @log_options
 def once_command(config_path: Path | None, log_level: str, log_format: str) -> None:
@@ -148,7 +148,5 @@ def describe(summary: "Summary") -> str:
         lines.append(f"{path} is paid for and safe in the spool, but not delivered: {why}")
     if summary.waiting:
         lines.append(f"{summary.waiting} waiting; they are done when it runs again")
-    lines += [
-        f"{path} was left where it is: somebody is still writing it" for path in summary.left
-    ]
+    lines += [f"{path} was left where it is: somebody is still writing it" for path in summary.left]
     return "\n".join(lines)

@@ -3,7 +3,7 @@
 import click
 
 
-@click.command("schema")
+@click.command("schema", short_help="Print the configuration's JSON Schema.")
 def schema_command() -> None:
     """Print the JSON Schema of the configuration, for editors that check YAML."""
     from venice_watch.config.schema import text

@@ -59,7 +59,7 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
     ctx.exit()
 
 
-@click.command("simulator", help=_HELP)
+@click.command("simulator", short_help="Run a local Venice, with faults on demand.", help=_HELP)
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, show_default="any free one")
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 RECENT = 5  # jobs shown
 
 
-@click.command("status")
+@click.command("status", short_help="Show what waits, is under way, is done, and what it cost.")
 @config_option
 @json_option
 def status_command(config_path: Path | None, *, as_json: bool) -> None:

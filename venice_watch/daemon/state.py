@@ -1,4 +1,4 @@
-"""What a daemon stands on: its state folder, the lock on it, the ledger in it, a line to the API."""
+"""What a daemon stands on: its state folder, the lock on it, its ledger, a line to the API."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from venice_watch.errors import StateUnusableError
 from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
-from venice_watch.venice.client import Timeouts, VeniceClient
+from venice_watch.venice.client import VeniceClient
 
 LEDGER_NAME = "ledger.sqlite3"
 
@@ -32,24 +32,13 @@ async def opened(
 ) -> AsyncIterator[Daemon]:
     """Yield a daemon that holds the state folder's lock, its ledger and a connection pool."""
     prepare_state(config.state_dir)
-    timeouts = config.api.timeouts
     with locked(config.state_dir, command):
         async with (
             SqliteLedger(
                 config.state_dir / LEDGER_NAME,
                 on_trouble=lambda trouble: _report_ledger(log, trouble),
             ) as ledger,
-            VeniceClient(
-                config.api.base_url,
-                key,
-                Timeouts(
-                    connect_s=timeouts.connect_s,
-                    write_s=timeouts.write_s,
-                    read_s=timeouts.read_s,
-                    total_s=timeouts.total_s,
-                ),
-                connections_max=config.api.concurrency,
-            ) as client,
+            VeniceClient.for_api(config.api, key, connections_max=config.api.concurrency) as client,
         ):
             yield Daemon(
                 config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from venice_watch.errors import VeniceWatchError
 TEMPORARY = ".venice-watch-"  # every name that is not finished begins so; leftovers are cleared
 COPY_BYTES = 1 << 20  # copied at a time
 _RENAME_NOREPLACE = 1  # linux/fs.h
-_AT_FDCWD = -100
+AT_FDCWD = -100  # fcntl.h: relative to the working directory
 _UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 
@@ -84,11 +85,17 @@ def place(temporary: Path, target: Path, *, overwrite: bool) -> None:
     rename_noreplace(os.fsencode(temporary), os.fsencode(target))
 
 
-def rename_noreplace(source: bytes, target: bytes, *, source_folder: int = _AT_FDCWD) -> None:
+def rename_noreplace(
+    source: bytes,
+    target: bytes,
+    *,
+    source_folder: int = AT_FDCWD,
+    target_folder: int = AT_FDCWD,
+) -> None:
     """Rename atomically without replacing: renameat2, else a hard link, else look first."""
     libc = ctypes.CDLL(None, use_errno=True)
     if hasattr(libc, "renameat2"):
-        done = libc.renameat2(source_folder, source, _AT_FDCWD, target, _RENAME_NOREPLACE)
+        done = libc.renameat2(source_folder, source, target_folder, target, _RENAME_NOREPLACE)
         if done == 0:
             return
         number = ctypes.get_errno()
@@ -96,9 +103,10 @@ def rename_noreplace(source: bytes, target: bytes, *, source_folder: int = _AT_F
             raise NameTakenError(os.fsdecode(target))
         if number not in _UNSUPPORTED:
             raise OSError(number, os.strerror(number), os.fsdecode(target))
-    folder = None if source_folder == _AT_FDCWD else source_folder
+    folder = None if source_folder == AT_FDCWD else source_folder
+    into = None if target_folder == AT_FDCWD else target_folder
     try:
-        os.link(source, target, src_dir_fd=folder, follow_symlinks=False)
+        os.link(source, target, src_dir_fd=folder, dst_dir_fd=into, follow_symlinks=False)
     except FileExistsError as exc:
         raise NameTakenError(os.fsdecode(target)) from exc
     except OSError as exc:
@@ -108,9 +116,10 @@ def rename_noreplace(source: bytes, target: bytes, *, source_folder: int = _AT_F
         os.unlink(source, dir_fd=folder)
         return
     # neither is possible there (some network and FAT file systems): what is left is to look
-    if os.path.lexists(target):
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(target, dir_fd=into)
         raise NameTakenError(os.fsdecode(target))
-    os.rename(source, target, src_dir_fd=folder)
+    os.rename(source, target, src_dir_fd=folder, dst_dir_fd=into)
 
 
 def make_folders(folder: Path, root: Path) -> None:
@@ -156,8 +165,11 @@ def clear_leftovers(root: Path) -> int:
 
 
 def same_content(first: Path, second: Path) -> bool:
-    """Tell whether two files hold the same bytes."""
-    if first.stat().st_size != second.stat().st_size:
+    """Tell whether two regular files hold the same bytes; a link or a folder holds none."""
+    facts = [one.lstat() for one in (first, second)]
+    if not all(stat.S_ISREG(one.st_mode) for one in facts):
+        return False
+    if facts[0].st_size != facts[1].st_size:
         return False
     with first.open("rb") as one, second.open("rb") as other:
         while chunk := one.read(COPY_BYTES):

@@ -61,7 +61,7 @@ def clear_spool(spool: Path, keep: frozenset[str]) -> int:
     """Remove what no job refers to; return how many files went."""
     removed = 0
     for entry in list(spool.iterdir()):
-        if entry.name not in keep:
+        if entry.name not in keep and not entry.is_dir():  # no folder is ours
             entry.unlink()
             removed += 1
     return removed

@@ -14,6 +14,7 @@ from venice_watch.settle import End
 HEAD_BYTES = 64
 TAIL_BYTES = 4096  # a tail of zeros this long is a file not yet filled, or a black edge
 WALK_BYTES = 1 << 20  # read at a time while looking for a JPEG's end
+SEGMENTS_MAX = 100_000  # of a JPEG looked at; fill bytes count, an encoder writes a few hundred
 CHUNKS_MAX = 100_000  # PNG chunks looked at; an encoder writes a few thousand at most
 
 IMAGE_ENDINGS = frozenset(
@@ -117,7 +118,7 @@ def _walk_png(descriptor: int, size_bytes: int) -> End:
 def _walk_jpeg(descriptor: int, size_bytes: int) -> End:
     """Look for the end marker segment by segment: thumbnails inside have ends of their own."""
     position = 2
-    while position < size_bytes:
+    for _ in range(SEGMENTS_MAX):
         head = os.pread(descriptor, 4, position)
         if len(head) < 4 or head[0] != 0xFF:  # noqa: PLR2004 - JPEG's own: marker and length
             return End.MISSING
@@ -133,7 +134,7 @@ def _walk_jpeg(descriptor: int, size_bytes: int) -> End:
             if found is None:
                 return End.MISSING
             position = found
-    return End.MISSING
+    return End.UNKNOWN
 
 
 def _find_marker(descriptor: int, position: int, size_bytes: int) -> int | None:

@@ -45,6 +45,7 @@ class SqliteLedger(Questions):
 
     def _change(self, job: Job, *, now: float, **changes: object) -> Job:
         changes |= {"generation": job.generation + 1, "updated_at": now}
+        changes = {name: _storable(value) for name, value in changes.items()}
         columns = ", ".join(f"{name} = :{name}" for name in changes)
         cursor = self._execute(
             f"UPDATE jobs SET {columns} WHERE id = :_id AND state = :_state "  # noqa: S608 - our names
@@ -56,8 +57,16 @@ class SqliteLedger(Questions):
         [changed] = self._jobs("WHERE id = ?", (job.id,))
         return changed
 
-    def _close_attempt(self, attempt: Attempt | None, closing: Closing | None, now: float) -> None:
+    def _close_attempt(
+        self, job: Job, attempt: Attempt | None, closing: Closing | None, now: float
+    ) -> None:
         if attempt is None:
+            # a request that nobody spoke for again may have been charged
+            self._execute(
+                "UPDATE attempts SET ended_at = ?, charge = 'unknown', outcome = 'abandoned' "
+                "WHERE job_id = ? AND ended_at IS NULL",
+                (now, job.id),
+            )
             return
         assert closing is not None, "an attempt ends with what became of it"
         microusd = 0 if closing.charge is Charge.NONE else closing.microusd
@@ -72,7 +81,7 @@ class SqliteLedger(Questions):
                 closing.outcome,
                 closing.status,
                 closing.request_id,
-                closing.message,
+                _storable(closing.message),
                 attempt.id,
             ),
         )
@@ -164,7 +173,7 @@ class SqliteLedger(Questions):
         """Record that the result is safe in the spool, and reserve its name in the outbox."""
         if result.exclusive:
             self._reserve(job, result.path)
-        self._close_attempt(attempt, closing, now)
+        self._close_attempt(job, attempt, closing, now)
         return self._step(
             job,
             Verb.STAGE,
@@ -214,7 +223,7 @@ class SqliteLedger(Questions):
         now: float,
     ) -> Job:
         """Send the job back to wait; only a `counted` one costs it an attempt."""
-        self._close_attempt(attempt, closing, now)
+        self._close_attempt(job, attempt, closing, now)
         attempts = job.attempts + int(counted)
         return self._step(
             job, Verb.RETRY, now=now, available_at=until, attempts=attempts, message=message
@@ -225,7 +234,7 @@ class SqliteLedger(Questions):
         self, job: Job, attempt: Attempt, closing: Closing, *, until: float, now: float
     ) -> Job:
         """Close the attempt with its money unknown or lost, and let the one resend wait."""
-        self._close_attempt(attempt, closing, now)
+        self._close_attempt(job, attempt, closing, now)
         return self._step(
             job,
             Verb.DOUBT,
@@ -248,7 +257,7 @@ class SqliteLedger(Questions):
         now: float,
     ) -> Job:
         """Give the job up; its file is owed to the quarantine."""
-        self._close_attempt(attempt, closing, now)
+        self._close_attempt(job, attempt, closing, now)
         facts = {name: value for name, value in asdict(known).items() if value is not None}
         return self._step(
             job,
@@ -265,6 +274,7 @@ class SqliteLedger(Questions):
         self, job: Job, *, code: str, message: str, rules_digest: str | None, now: float
     ) -> Job:
         """End a job without a result."""
+        self._close_attempt(job, None, None, now)
         return self._step(
             job,
             Verb.CANCEL,
@@ -319,3 +329,8 @@ class SqliteLedger(Questions):
     def left_quarantine(self, job: Job, *, now: float) -> None:
         """Record that a quarantined file was taken back."""
         self._change(job, now=now, original_path=None)
+
+
+def _storable(value: object) -> object:
+    """Return a value that SQLite takes: a message may quote a name that is not UTF-8."""
+    return value.encode("utf-8", "backslashreplace").decode() if type(value) is str else value

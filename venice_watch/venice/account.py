@@ -76,8 +76,9 @@ class Account:
                 await self._clock.sleep(self._probe_s)
                 self._probe_s = min(PROBE_S[1], self._probe_s * 2)
             first = False
-            if await self._probe():
-                self._halted.clear()
+            self._halted.clear()  # before asking: a refusal meanwhile asks for another probe
+            if not await self._probe():
+                self._halted.set()
             self._asked.set()
 
     async def _probe(self) -> bool:

@@ -78,6 +78,8 @@ def classify(
         outcome = _classify_success(exchange, words, wanted, sent)
     elif exchange.status == 429:  # noqa: PLR2004
         outcome = _classify_throttle(exchange.headers, words, now)
+    elif exchange.status < 300:  # noqa: PLR2004 - accepted, and yet no image
+        outcome = Doubtful(words=f"HTTP {exchange.status} without an image: {words}")
     elif exchange.status < 500:  # noqa: PLR2004
         outcome = _classify_refusal(exchange.status, words)
     else:
@@ -216,15 +218,13 @@ def read_wait_s(headers: Mapping[str, str], now: float) -> float | None:
     if not text:
         return None
     try:
-        seconds = float(text)
+        return _sane(float(text))
     except ValueError:
-        try:
-            when = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        # the server's own clock where it tells it: ours may be wrong
-        seconds = (when - _server_time(headers, now)).total_seconds()
-    return _sane(seconds)
+        when = _read_date(text)
+    if when is None:
+        return None
+    # the server's own clock where it tells it: ours may be wrong
+    return _sane((when - _server_time(headers, now)).total_seconds())
 
 
 def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:
@@ -239,11 +239,15 @@ def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _server_time(headers: Mapping[str, str], now: float) -> datetime:
+    return _read_date(headers.get("date", "")) or datetime.fromtimestamp(now, UTC)
+
+
+def _read_date(text: str) -> datetime | None:
     try:
-        when = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError):
-        return datetime.fromtimestamp(now, UTC)
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # the latter: a time zone of many digits
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)  # `-0000` names no zone
 
 
 def _sane(seconds: float) -> float:

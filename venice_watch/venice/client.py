@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from venice_watch import __version__
+from venice_watch.config.model import Api
 from venice_watch.errors import VeniceWatchError
 from venice_watch.parameters import Contract
 from venice_watch.venice.classify import Exchange, Phase, describe, parse_json
@@ -105,6 +106,17 @@ class VeniceClient:
                 "Accept-Encoding": "identity",
             },
         )
+
+    @classmethod
+    def for_api(cls, api: Api, key: str, *, connections_max: int) -> Self:
+        """Return a client for the configuration's `api` section."""
+        timeouts = Timeouts(
+            connect_s=api.timeouts.connect_s,
+            write_s=api.timeouts.write_s,
+            read_s=api.timeouts.read_s,
+            total_s=api.timeouts.total_s,
+        )
+        return cls(api.base_url, key, timeouts, connections_max=connections_max)
 
     async def __aenter__(self) -> Self:
         """Open the pool."""

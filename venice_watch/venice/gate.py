@@ -140,7 +140,8 @@ class Gate:
     def remember_sent(self, ages_s: Iterable[float]) -> None:
         """Take over how long ago an earlier process sent: a restart grants no fresh burst."""
         now = self._clock.monotonic()
-        self._sent.extend(sorted(now - age_s for age_s in ages_s))
+        # a wall clock that was set back makes ages negative: as young as can be
+        self._sent.extend(sorted(now - max(0.0, age_s) for age_s in ages_s))
 
     async def learn_rate(self, requests_per_minute: int | None) -> None:
         """Keep to the rate that the API names, unless the configuration fixed one."""
