@@ -120,7 +120,7 @@ def _walk_jpeg(descriptor: int, size_bytes: int) -> End:
     position = 2
     for _ in range(SEGMENTS_MAX):
         head = os.pread(descriptor, 4, position)
-        if len(head) < 4 or head[0] != 0xFF:  # noqa: PLR2004 - JPEG's own: marker and length
+        if len(head) < 2 or head[0] != 0xFF:  # noqa: PLR2004 - JPEG's own: a marker has two bytes
             return End.MISSING
         marker = head[1]
         if marker == 0xD9:  # noqa: PLR2004 - EOI
@@ -128,6 +128,8 @@ def _walk_jpeg(descriptor: int, size_bytes: int) -> End:
         if marker == 0xFF or 0xD0 <= marker <= 0xD8 or marker == 0x01:  # noqa: PLR2004 - fill, RST, SOI, TEM
             position += 1 if marker == 0xFF else 2  # noqa: PLR2004
             continue
+        if len(head) < 4:  # noqa: PLR2004 - and a length behind it
+            return End.MISSING
         position += 2 + struct.unpack(">H", head[2:4])[0]
         if marker == 0xDA:  # noqa: PLR2004 - SOS: entropy-coded data until the next marker
             found = _find_marker(descriptor, position, size_bytes)

@@ -37,7 +37,7 @@ class Survey:
     files: dict[str, Signature] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
-    links: list[str] = field(default_factory=list)
+    odd: dict[str, str] = field(default_factory=dict)  # path: what it is and what to do
 
     @property
     def complete(self) -> bool:
@@ -85,7 +85,7 @@ def _scan_folder(descriptor: int, folder: str, survey: Survey, *, recursive: boo
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_symlink():
                 survey.skipped["symbolic link"] += 1
-                survey.links.append(path)
+                survey.odd[path] = "a symbolic link: copy the file itself into the inbox"
             elif entry.is_dir(follow_symlinks=False):
                 if is_skipped_folder(entry.name):
                     survey.skipped["system folder"] += 1
@@ -105,6 +105,7 @@ def _add_file(entry: os.DirEntry[str], path: str, survey: Survey) -> None:
             survey.files[path] = sign(status)
         else:
             survey.skipped["not a regular file"] += 1
+            survey.odd[path] = "not a regular file (a pipe, socket or device): remove it"
 
 
 def is_ours(path: str, *, recursive: bool) -> bool:

@@ -26,6 +26,7 @@ EXAMINED_AT_ONCE = 256  # files looked at in one trip to a thread, enqueued in o
 RESCAN_SHARE = 10  # a scan takes at most a tenth of the time
 POLLING_RESCAN_S = 3.0  # where events cannot be trusted
 TROUBLE_LOOK_S = (1.0, 120.0)  # between these, doubling, while a file cannot be opened
+UNFINISHED_TOLD_S = 20.0  # before it is said that a file's end does not come
 REFUSED_LOOK_S = 1.0  # the earlier version at that path is still on its way
 
 
@@ -37,6 +38,7 @@ class Pending:
     changed_at: float  # monotonic, of the look that saw the present version first
     look_at: float
     troubles: int = 0
+    told: bool = False  # that its end is missing
     blocked: bool = False  # for `once`: waits for somebody else
 
 
@@ -64,7 +66,7 @@ class Tracker:
         self._known: dict[str, Signature] = {}
         self._ignored: dict[str, Signature] = {}
         self._pending: dict[str, Pending] = {}
-        self._links_told: set[str] = set()
+        self._odd_told: set[str] = set()
         self._device: int | None = None
         self._observer: NativeObserver | None = None
         self._wake = asyncio.Event()
@@ -199,15 +201,10 @@ class Tracker:
         """Compare a whole scan with what is remembered."""
         self._report_trouble("; ".join(survey.troubles[:3]) or None)
         self.skipped = survey.skipped
-        for link in survey.links:
-            if link not in self._links_told:
-                self._links_told.add(link)
-                self._log.info(
-                    "file.skipped",
-                    path=link,
-                    reason="symbolic link: copy the file itself into the inbox",
-                )
-        self._links_told &= set(survey.links)
+        for path, reason in survey.odd.items():
+            if path not in self._odd_told:
+                self._log.info("file.skipped", path=path, reason=reason)
+        self._odd_told = set(survey.odd)
         for path, signature in survey.files.items():
             self._note(path, signature)
         if self._device not in (None, survey.device):
@@ -306,6 +303,7 @@ class Tracker:
         now = self._clock.monotonic()
         if sample.signature != entry.signature:
             entry.signature, entry.changed_at = sample.signature, now
+            entry.told = False
         entry.troubles = 0
         wanted = sample.candidate or self.folder.unknown_files is UnknownFiles.QUARANTINE
         verdict = settle.decide(
@@ -320,6 +318,7 @@ class Tracker:
             case settle.LookAgain():
                 entry.look_at = now + verdict.after_s
                 entry.blocked = sample.writer is settle.Writer.SOME
+                self._tell_of_waiting(path, entry, sample)
                 return None
             case _ if not wanted:
                 del self._pending[path]
@@ -333,6 +332,21 @@ class Tracker:
                     priority=self.folder.priority,
                     incomplete=isinstance(verdict, settle.GiveUp) and sample.candidate,
                 )
+
+    def _tell_of_waiting(self, path: str, entry: Pending, sample: look.Sample) -> None:
+        """Say once that a file seems to have been left unfinished."""
+        unchanged_s = self._clock.monotonic() - entry.changed_at
+        whole = sample.signature.size_bytes > 0 and sample.end is not settle.End.MISSING
+        if whole or not sample.candidate or unchanged_s < UNFINISHED_TOLD_S or entry.told:
+            return
+        entry.told = True
+        self._log.warning(
+            "file.unfinished",
+            path=path,
+            bytes=sample.signature.size_bytes,
+            waiting="for its end",
+            quarantined_after_s=self.folder.incomplete_after_s,
+        )
 
     def _policy(self, sample: look.Sample, *, once: bool) -> settle.Policy:
         incomplete_after_s = self.folder.incomplete_after_s

@@ -143,14 +143,13 @@ def _refuse_what_is_no_image(job: Job, data: bytes) -> None:
     if not data:
         raise ImageRefusedError(
             Code.INCOMPLETE,
-            "It is empty (0 bytes), and nothing was written to it for a long time. Copy the "
-            "image again.",
+            "It is empty (0 bytes), and nobody is writing to it any more. Copy the image again.",
         )
     if job.incomplete:
         raise ImageRefusedError(
             Code.INCOMPLETE,
-            f"Its end is missing: it has {len(data):,} bytes, and nothing was written to it for "
-            "a long time. The copy was probably interrupted; copy the image again.",
+            f"Its end is missing after {len(data):,} bytes, and nobody is writing to it any more. "
+            "The copy was probably interrupted; copy the image again.",
         )
 
 

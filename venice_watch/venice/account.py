@@ -11,7 +11,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.parameters import PRICE_2X_MICROUSD, PRICE_4X_MICROUSD, Contract
 from venice_watch.venice.client import KeyFacts, VeniceClient
-from venice_watch.venice.gate import DEFAULT_REQUESTS_PER_MINUTE, Gate
+from venice_watch.venice.gate import Gate
 
 PROBE_S = (5.0, 300.0)  # between these, doubling, while the account cannot send
 NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
@@ -92,7 +92,8 @@ class Account:
         balances = facts.balances or {}
         if balances and max(balances.values()) <= 0:
             return await self._stay_shut(f"the balance is used up: {dict(balances)}")
-        await self._gate.learn_rate(facts.requests_per_minute)
+        if facts.requests_per_minute is not None:  # else what the headers told still stands
+            await self._gate.learn_rate(facts.requests_per_minute)
         if self.contract is None:
             self.contract = await self._client.find_contract()
         self._prices |= await self._client.read_prices() or {}
@@ -110,7 +111,5 @@ class Account:
         if reason != self.refused:
             self._log.error("account.unusable", reason=reason, next="probing until it is mended")
         self.refused = reason
-        if self._gate.requests_per_minute is None:
-            await self._gate.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
         await self._gate.halt(reason)
         return False

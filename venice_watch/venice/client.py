@@ -7,6 +7,7 @@ the server says passes `redact` before anybody else sees it: a server may echo t
 import asyncio
 import io
 import json
+import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -201,7 +202,7 @@ class VeniceClient:
     async def read_key_facts(self) -> KeyFacts:
         """Ask the free endpoint for the key's limits and balances; never raises an HTTP error."""
         try:
-            response = await self._http.get("api_keys/rate_limits", timeout=FREE_TIMEOUT_S)
+            response = await self._ask("GET", "api_keys/rate_limits")
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             words = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
             return KeyFacts(status=None, words=words)
@@ -214,9 +215,7 @@ class VeniceClient:
     async def read_prices(self) -> Mapping[str, int] | None:
         """Return {"2x": micro-USD, "4x": micro-USD} where the API tells them."""
         try:
-            response = await self._http.get(
-                "models", params={"type": "upscale"}, timeout=FREE_TIMEOUT_S
-            )
+            response = await self._ask("GET", "models", params={"type": "upscale"})
         except (httpx.HTTPError, httpx.InvalidURL):
             return None
         return read_prices(parse_json(response.content))
@@ -227,9 +226,7 @@ class VeniceClient:
         The request has no image, so both refuse it; only the older names `enhanceCreativity`.
         """
         try:
-            response = await self._http.post(
-                "image/upscale", json={"enhanceCreativity": 7}, timeout=FREE_TIMEOUT_S
-            )
+            response = await self._ask("POST", "image/upscale", body={"enhanceCreativity": 7})
         except (httpx.HTTPError, httpx.InvalidURL):
             return None
         body = parse_json(response.content)
@@ -237,6 +234,23 @@ class VeniceClient:
             return None
         details = json.dumps([body.get("details"), body.get("issues")])
         return Contract.ENHANCE if "enhanceCreativity" in details else Contract.CREATIVITY
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+    ) -> httpx.Response:
+        """Send a request that costs nothing. Raises httpx.HTTPError."""
+        try:
+            async with asyncio.timeout(FREE_TIMEOUT_S):  # httpx's own limit is one for each read
+                return await self._http.request(
+                    method, path, params=params, json=body, timeout=FREE_TIMEOUT_S
+                )
+        except TimeoutError as exc:
+            raise httpx.ReadTimeout(f"not done after {FREE_TIMEOUT_S:g} s") from exc
 
     def _clean_headers(self, headers: httpx.Headers) -> dict[str, str]:
         return {name.lower(): self.redact(value) for name, value in headers.items()}
@@ -246,6 +260,9 @@ class VeniceClient:
         return text.replace(self._key, REDACTED)
 
     def _redact_bytes(self, data: bytes) -> bytes:
+        value = parse_json(data)
+        if value is not None:  # an escaped key (`\/`, `\u0073`) is one as well
+            data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return data.replace(self._key.encode(), REDACTED.encode())
 
 
@@ -298,10 +315,19 @@ def read_key_facts(status: int, headers: Mapping[str, str], body: bytes) -> KeyF
 
 def _numbers(values: Mapping[str, object]) -> dict[str, float]:
     return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        name: number for name, value in values.items() if (number := _number(value)) is not None
     }
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number of a server's JSON, or None: it may say anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _read_rate(models: object) -> int | None:
@@ -310,8 +336,10 @@ def _read_rate(models: object) -> int | None:
     for model in models if isinstance(models, list) else []:
         limits = model.get("rateLimits") if isinstance(model, dict) else None
         for limit in limits if isinstance(limits, list) else []:
-            amount = limit.get("amount") if isinstance(limit, dict) else None
-            if isinstance(amount, int | float) and amount >= 1 and limit.get("type") == "RPM":
+            if not isinstance(limit, dict) or limit.get("type") != "RPM":
+                continue
+            amount = _number(limit.get("amount"))
+            if amount is not None and amount >= 1:
                 amounts[str(model.get("apiModelId", ""))] = int(amount)
     upscalers = [amount for name, amount in amounts.items() if "upscal" in name.lower()]
     return min(upscalers or amounts.values(), default=None)
@@ -323,7 +351,9 @@ def read_prices(value: Mapping[str, object] | None) -> Mapping[str, int] | None:
     for model in data if isinstance(data, list) else []:
         try:
             prices = model["model_spec"]["pricing"]["upscale"]
-            return {name: round(float(prices[name]["usd"]) * 1_000_000) for name in ("2x", "4x")}
-        except (KeyError, TypeError, ValueError):
+            usd = {name: _number(prices[name]["usd"]) for name in ("2x", "4x")}
+        except (KeyError, TypeError):
             continue
+        if all(one is not None and one >= 0 for one in usd.values()):
+            return {name: round(one * 1_000_000) for name, one in usd.items() if one is not None}
     return None

@@ -32,6 +32,14 @@ class DrainingError(VeniceWatchError):
     """Nothing more is sent: the program is about to stop."""
 
 
+class _Waiter:
+    __slots__ = ("folder", "told")
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.told = asyncio.Event()
+
+
 class Gate:
     """Gives turns to send; `folder_limits` are the folders' own limits within the total."""
 
@@ -55,7 +63,7 @@ class Gate:
         self._failures_in_a_row = 0
         self._closed = False
         self._halted: str | None = "the API was not asked yet"
-        self._changed = asyncio.Condition()
+        self._waiting: list[_Waiter] = []  # in the order of asking
         self._quiet = asyncio.Event()
         self._quiet.set()
 
@@ -91,27 +99,33 @@ class Gate:
     @contextlib.asynccontextmanager
     async def turn(self, folder: str) -> AsyncIterator[None]:
         """Wait for a turn to send, and give it back at the end. Raises DrainingError."""
-        async with self._changed:
-            while (wait_s := self._wait_s(folder)) != 0:
+        waiter = _Waiter(folder)
+        self._waiting.append(waiter)
+        try:
+            while (wait_s := self._wait_s(waiter)) != 0:
+                waiter.told.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
-                        await self._changed.wait()
+                        await waiter.told.wait()
             self._sent.append(self._clock.monotonic())
             self._in_flight[folder] += 1
             self._quiet.clear()
+        finally:
+            self._waiting.remove(waiter)
+            self._tell()  # whoever was behind may be the next
         try:
             yield
         finally:
             self._in_flight[folder] -= 1
             if not self.in_flight:
                 self._quiet.set()
-            await self._tell()
+            self._tell()
 
     async def wait_quiet(self) -> None:
         """Wait until no request is under way."""
         await self._quiet.wait()
 
-    def _wait_s(self, folder: str) -> float | None:
+    def _wait_s(self, waiter: "_Waiter") -> float | None:
         """Return 0 for a turn now, seconds until one may be had, or None: when told."""
         if self._closed:
             raise DrainingError("the program is about to stop")
@@ -120,7 +134,7 @@ class Gate:
         limit = 1 if self.service_down else max(1, int(self._allowed))
         if self.in_flight >= limit:
             return None
-        if self._in_flight[folder] >= self._folder_limits.get(folder, limit):
+        if waiter is not next(filter(self._has_room, self._waiting), None):
             return None
         now = self._clock.monotonic()
         if self._paused_until > now:
@@ -131,9 +145,13 @@ class Gate:
             return self._sent[-self._rate] + WINDOW_S - now or 0.001
         return 0
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+    def _has_room(self, waiter: "_Waiter") -> bool:
+        limit = self._folder_limits.get(waiter.folder)
+        return limit is None or self._in_flight[waiter.folder] < limit
+
+    def _tell(self) -> None:
+        for waiter in self._waiting:
+            waiter.told.set()
 
     # --- what changes them -----------------------------------------------------------------------
 
@@ -147,7 +165,7 @@ class Gate:
         """Keep to the rate that the API names, unless the configuration fixed one."""
         if not self._fixed_rate and requests_per_minute != self._rate:
             self._rate = requests_per_minute
-            await self._tell()
+            self._tell()
 
     async def report(self, outcome: Outcome) -> None:
         """Adapt to what a request came to."""
@@ -171,7 +189,7 @@ class Gate:
                     self.pause(min(high_s, low_s * 2.0**beyond))
             case _:
                 self._failures_in_a_row = 0
-        await self._tell()
+        self._tell()
 
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds`; a longer pause stands."""
@@ -180,14 +198,14 @@ class Gate:
     async def halt(self, reason: str) -> None:
         """Send nothing for anybody until lifted."""
         self._halted = reason
-        await self._tell()
+        self._tell()
 
     async def lift(self) -> None:
         """End a halt."""
         self._halted = None
-        await self._tell()
+        self._tell()
 
     async def close(self) -> None:
         """Give no more turns; who waits gets DrainingError."""
         self._closed = True
-        await self._tell()
+        self._tell()
