@@ -72,14 +72,19 @@ def _fit(width: int, height: int, scale: float) -> Fit:
 
 def _reduce(width: int, height: int, scale: float, wanted: int) -> Fit:
     """Shrink the source, keeping its proportions, until the result just fits."""
-    ratio = math.sqrt(RESULT_PIXELS_MAX / wanted)
-    small_width, small_height = math.ceil(width * ratio), math.ceil(height * ratio)
-    while not _fits(small_width, small_height, scale):
-        # one side at a time, the one that is further above its exact proportion
-        if small_width - width * ratio >= small_height - height * ratio:
-            small_width -= 1
+
+    def sides(longer: int) -> tuple[int, int]:
+        shorter = round(Fraction(longer * min(width, height), max(width, height)))
+        return (longer, shorter) if width >= height else (shorter, longer)
+
+    fitting, too_long = 0, max(width, height)
+    while too_long - fitting > 1:
+        middle = (fitting + too_long) // 2
+        if _fits(*sides(middle), scale):
+            fitting = middle
         else:
-            small_height -= 1
+            too_long = middle
+    small_width, small_height = sides(fitting)
     if min(small_width, small_height) < SIDE_MIN_PX or small_width * small_height < PIXELS_MIN:
         raise ImageRefusedError(Code.TOO_LARGE, _too_large(width, height, scale, wanted, "reduce"))
     return _fit(small_width, small_height, scale)
@@ -102,6 +107,6 @@ def _too_large(width: int, height: int, scale: float, wanted: int, oversize: str
     )
     return (
         f"It is {width} x {height} = {width * height / 1e6:.1f} megapixels; at scale {scale:g} "
-        f"the result would be {wanted / 1e6:.1f}, and Venice allows "
-        f"{RESULT_PIXELS_MAX / 1e6:.1f}. {advice}"
+        f"the result would have {wanted:,} pixels, and Venice allows {RESULT_PIXELS_MAX:,}. "
+        f"{advice}"
     )

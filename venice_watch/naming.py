@@ -90,11 +90,23 @@ def render(template: str, facts: NameFacts) -> str:
 def numbered(name: str, n: int) -> str:
     """Return the n-th other name (n >= 1) for a name that is taken: `a.png` gives `a-1.png`."""
     assert n >= 1, n
+    stem, ending = _split(name)
+    tail = f"-{n}{ending}"
+    return _cut(stem, NAME_BYTES_MAX - _size_bytes(tail)) + tail
+
+
+def shortened(name: str, size_bytes_max: int) -> str:
+    """Return a name that leaves room for something behind it: its stem is cut, its ending kept."""
+    stem, ending = _split(name)
+    return _cut(stem, size_bytes_max - _size_bytes(ending)) + ending
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return a name's stem and its ending with the dot, "" where it has none worth keeping."""
     stem, dot, ending = name.rpartition(".")
     if not stem.strip(".") or _size_bytes(ending) > SUFFIX_BYTES_MAX:
-        stem, dot, ending = name, "", ""
-    tail = f"-{n}{dot}{ending}"
-    return _cut(stem, NAME_BYTES_MAX - _size_bytes(tail)) + tail
+        return name, ""
+    return stem, dot + ending
 
 
 def _find_token_problems(template: str) -> Iterator[str]:

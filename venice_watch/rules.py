@@ -176,7 +176,7 @@ def _matches_parts(pattern: list[str], parts: list[str]) -> bool:
             at, here = star + 1, resume
         else:
             return False
-    return all(part == "**" for part in pattern[at:])
+    return at == len(pattern)
 
 
 def _matches_part(pattern: str, part: str) -> bool:

@@ -16,14 +16,15 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from tests.conftest import SimulatorProcess
 
 DEADLINE_S = 60.0  # for any one condition; the slowest takes a third of it on a busy machine
 POLL_S = 0.02  # between looks at a folder, which tells nobody when it changes
@@ -58,34 +59,30 @@ def draw(
 
 
 class Venice:
-    """A simulator's control endpoint: its bill, its faults, its settings."""
+    """The simulator in the words of these tests: what it saw, what it charged, how it fails."""
 
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url
-        self._control = base_url.removesuffix("/api/v1") + "/_control/"
-        # loopback must not go through anybody's proxy
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def _ask(self, method: str, name: str, body: object = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._control + name, data, method=method)
-        with self._opener.open(request, timeout=DEADLINE_S + 10) as response:
-            answer: dict[str, Any] = json.load(response)
-            return answer
+    def __init__(self, simulator: "SimulatorProcess") -> None:
+        self.base_url = simulator.base_url
+        self.change = simulator.change
+        self._simulator = simulator
 
     def reset(self) -> None:
-        """Make it a new one, once nothing of an earlier test is under way."""
+        """Make it a new one, once nothing of an earlier test is under way.
+
+        No error budget: it is no concern of most tests. A little latency, so that requests meet.
+        """
         wait_until(lambda: not self.totals()["in_flight"], "the simulator has come to rest")
-        self._ask("POST", "reset")
+        self._simulator.reset()
+        self.change(failures_max=None, latency_s=0.02)
 
     def totals(self) -> dict[str, Any]:
         """Return the sums of the bill."""
-        totals: dict[str, Any] = self._ask("GET", "bill")["totals"]
+        totals: dict[str, Any] = self._simulator.bill()["totals"]
         return totals
 
     def upscales(self) -> list[dict[str, Any]]:
         """Return the bill's records of upscales that brought an image, oldest first."""
-        records = self._ask("GET", "bill")["records"]
+        records = self._simulator.bill()["records"]
         return [record for record in records if record["upscale"] and record["image_sha256"]]
 
     def charged(self) -> list[str]:
@@ -94,23 +91,14 @@ class Venice:
 
     def fail(self, fault: str, **entry: object) -> None:
         """Script one fault; see the simulator's `Scripted`."""
-        self._ask("POST", "faults", [{"fault": fault, **entry}])
-
-    def behave(self) -> None:
-        """Drop what was scripted."""
-        self._ask("DELETE", "faults")
-
-    def change(self, **settings: object) -> None:
-        """Change settings from now on."""
-        self._ask("POST", "settings", settings)
+        self._simulator.script({"fault": fault, **entry})
 
     def wait(self, **totals: int) -> None:
         """Wait until each named total is at least so much."""
-        query = "&".join(f"{name}={value}" for name, value in totals.items())
-        try:
-            self._ask("GET", f"wait?{query}&timeout_s={DEADLINE_S:g}")
-        except urllib.error.HTTPError as exc:
-            pytest.fail(f"the simulator never saw {totals}: {exc.read().decode()}")
+        wait_until(
+            lambda: all(self.totals()[name] >= value for name, value in totals.items()),
+            f"the simulator saw {totals}",
+        )
 
 
 class Program:
@@ -132,7 +120,8 @@ class Program:
         self._ended = False
         self._changed = threading.Condition()
         self._readers = [
-            threading.Thread(target=self._read_out), threading.Thread(target=self._read_err)
+            threading.Thread(target=self._read_out),
+            threading.Thread(target=self._read_err),
         ]
         for reader in self._readers:
             reader.start()
@@ -274,6 +263,10 @@ class Place:
         path.write_bytes(data)
         return path
 
+    def draw(self, number: int) -> bytes:
+        """Return the picture of this number."""
+        return draw(number)
+
     def drop_many(self, count: int, **options: Any) -> dict[str, bytes]:  # noqa: ANN401 - `draw`'s
         """Drop so many different pictures; return them by name."""
         pictures = {f"p{n:03}.png": draw(n + 1, **options) for n in range(count)}
@@ -381,34 +374,18 @@ class Place:
         assert not traces, "\n".join(traces)
 
 
-@pytest.fixture(scope="session")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venice]:
-    """One simulator process for all tests of this worker."""
-    log = tmp_path_factory.mktemp("simulator") / "log.txt"
-    arguments = ["simulator", "--port", "0", "--latency", "20ms", "--rpm", "none", "--seed", "1"]
-    with (
-        log.open("wb") as log_file,
-        subprocess.Popen(
-            [sys.executable, "-m", "venice_watch", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        base_url = process.stdout.readline().decode().strip()
-        assert base_url, log.read_text()
-        yield Venice(base_url)
-        process.terminate()
-        assert process.wait(DEADLINE_S) == 0
-    assert "Traceback" not in log.read_text()
+@pytest.fixture(name="draw")
+def draw_fixture() -> Callable[..., bytes]:
+    """Return the maker of pictures."""
+    return draw
 
 
 @pytest.fixture
-def venice(simulated: Venice) -> Venice:
-    """Return a simulator without a past, whose error budget is no test's concern."""
-    simulated.reset()
-    simulated.change(failures_max=None)
-    return simulated
+def venice(simulator: "SimulatorProcess") -> Venice:
+    """Return a simulator without a past."""
+    venice = Venice(simulator)
+    venice.reset()
+    return venice
 
 
 @pytest.fixture

@@ -160,9 +160,10 @@ def test_takes_json() -> None:
             assert size_of(answer.content) == (256, 256)
             assert answer.content != picture()
             assert simulator.bill.upscales[0].charged_microusd == 20_000
-            body["image"] = "data:image/png;base64," + image
-            refused = await client.post("/image/upscale", json=body)
-            assert refused.json()["details"]["image"] == {"_errors": ["Invalid base64"]}
+            for spoilt in ("data:image/png;base64," + image, "!" + image):
+                body["image"] = spoilt
+                refused = await client.post("/image/upscale", json=body)
+                assert refused.json()["details"]["image"] == {"_errors": ["Invalid base64"]}
             assert simulator.bill.totals.charges == 1
 
     run(scenario())
@@ -471,7 +472,7 @@ def test_unknown_paths_and_methods() -> None:
     """What does not exist is said to not exist, in JSON."""
 
     async def scenario() -> None:
-        async with serving() as (_, client):
+        async with serving() as (simulator, client):
             for method, path, status in (
                 ("GET", "/nothing", 404),
                 ("GET", "/image/upscale", 405),
@@ -480,7 +481,10 @@ def test_unknown_paths_and_methods() -> None:
                 answer = await client.request(method, path)
                 assert (answer.status_code, list(answer.json())) == (status, ["error"])
                 assert answer.headers["cf-ray"].endswith("-SIM")
-            assert (await client.head("/models")).status_code == 405
+            head = b"HEAD /api/v1/models HTTP/1.1\r\nHost: x\r\n"
+            twice = await exchange(simulator, head + b"\r\n" + head + b"Connection: close\r\n\r\n")
+            assert twice.count(b"HTTP/1.1 405 ") == 2
+            assert b"{" not in twice, "the answer to HEAD has no body"
             root = str(client.base_url).removesuffix("/api/v1/")
             assert (await client.get(root + "/models")).status_code == 404
 
@@ -671,6 +675,10 @@ def test_the_block_ends() -> None:
     account.check_failures(62.0)
     account.count_failure(62.0)
     account.check_failures(62.0)
+    account = Account(Settings(failures_max=1, failures_window_s=3_600))
+    for now_s in (0.0, 1.0, 31.0):
+        account.count_failure(now_s)
+    account.check_failures(31.0)
 
 
 def test_overload_refuses_what_is_too_much() -> None:

@@ -1,10 +1,11 @@
 """Many images at once, and what others see of the outbox while they arrive."""
 
+import io
 import json
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 
@@ -27,7 +28,7 @@ class Watcher:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -42,7 +43,7 @@ class Watcher:
         self._look()
 
     def _look(self) -> None:
-        for name in set(os.listdir(self._folder)) - self.seen:
+        for name in {path.name for path in self._folder.iterdir()} - self.seen:
             if name.startswith(".venice-watch-"):
                 self.temporary.add(name)
                 continue
@@ -106,7 +107,7 @@ def test_names_that_clash(place: "Place") -> None:
     """Two sources of one result name both arrive, and a file of the user's is left as it is."""
     mine = b"the user's own"
     (place.outbox / "a.png").write_bytes(mine)
-    os.symlink("nowhere", place.outbox / "b.png")
+    (place.outbox / "b.png").symlink_to("nowhere")
     jpeg, tiff = draw_jpeg(1), draw_jpeg(2, kind="TIFF")
     place.drop("a.jpg", jpeg)
     place.drop("a.tif", tiff)
@@ -121,8 +122,6 @@ def test_names_that_clash(place: "Place") -> None:
 
 def draw_jpeg(number: int, kind: str = "JPEG") -> bytes:
     """Return a flat picture."""
-    import io
-
     out = io.BytesIO()
     Image.new("RGB", (300, 300), (number * 20, 10, 10)).save(out, kind)
     return out.getvalue()

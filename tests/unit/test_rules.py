@@ -29,6 +29,8 @@ def facts(name: str = "a.jpg", **changes: object) -> Facts:
         ("sub/*.jpg", "sub/deep/a.jpg", False),
         ("sub/*.jpg", "other/sub/a.jpg", False),
         ("sub/**", "sub/deep/er/a.jpg", True),
+        ("sub/**", "sub", False),
+        ("sub/**/**", "sub/a.jpg", True),
         ("**/raw/*.tif", "raw/a.tif", True),
         ("**/raw/*.tif", "x/y/raw/a.tif", True),
         ("**/raw/**/*.tif", "x/raw/y/raw/z/a.tif", True),

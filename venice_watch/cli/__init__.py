@@ -54,8 +54,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # a file name need not be UTF-8, and must not end us
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    colour = False if os.environ.get("NO_COLOR") else None  # None: as the stream is a terminal
     try:
-        code = commands.main(standalone_mode=False) or 0
+        code = commands.main(standalone_mode=False, color=colour) or 0
     except click.exceptions.Exit as exc:
         code = exc.exit_code
     except click.ClickException as exc:

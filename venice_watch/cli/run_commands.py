@@ -57,7 +57,16 @@ def _begin(
 
     config = load_config(config_path)
     key = read_key(config.api.key_file, os.environ)
-    return config, key, configure(secrets=(key,), level=log_level, style=log_format)
+    return (
+        config,
+        key,
+        configure(
+            secrets=(key,),
+            level=log_level,
+            style=log_format,
+            colours=not os.environ.get("NO_COLOR"),
+        ),
+    )
 
 
 async def _run(config: "Config", key: str, log: "FilteringBoundLogger") -> None:
@@ -126,7 +135,7 @@ def exit_code(summary: "Summary") -> int:
     """Return what `once` exits with."""
     if summary.refused is not None and (summary.waiting or not summary.tally.completed):
         return UNREACHABLE
-    if summary.tally.quarantined or summary.tally.held:
+    if summary.tally.quarantined or summary.tally.held or summary.troubles:
         return SOME_FAILED
     if summary.waiting or summary.left or summary.tally.undelivered:
         return LATER
@@ -142,6 +151,8 @@ def describe(summary: "Summary") -> str:
         lines.append(f"{tally.skipped} skipped by rule")
     if summary.refused is not None:
         lines.append(f"the API could not be used: {summary.refused}")
+    for folder, why in summary.troubles.items():
+        lines.append(f"folder {folder} could not be read: {why}")
     for folder, why in tally.held.items():
         lines.append(f"folder {folder} is held: {why}")
     for path, why in tally.undelivered.items():

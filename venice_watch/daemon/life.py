@@ -56,6 +56,7 @@ class Summary:
     waiting: int  # jobs that could not be done now
     left: tuple[str, ...]  # files that somebody is still writing
     refused: str | None  # why the account could not send
+    troubles: dict[str, str]  # folder: why its inbox could not be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +345,11 @@ class Daemon:
             waiting=sum(_active(count) for name, count in counts.items() if name in self._folders),
             left=tuple(left),
             refused=self._account.refused,
+            troubles={
+                name: tracker.trouble
+                for name, tracker in self._trackers.items()
+                if tracker.trouble is not None
+            },
         )
 
 

@@ -10,6 +10,8 @@ import json
 import os
 import stat
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from enum import Enum, auto
 from pathlib import Path
 
 from venice_watch.errors import VeniceWatchError
@@ -27,6 +29,7 @@ from venice_watch.files.place import (
 from venice_watch.files.source import (
     SourceChangedError,
     SourceGoneError,
+    is_gone,
     opened_folder,
     opened_source,
     sign,
@@ -57,28 +60,34 @@ def put_away(
     """
     for number in range(NAMES_MAX):
         target = target_root / name_for(number)
-        if report is not None and not _report(target, report, target_root):
+        told = _Told.NOTHING if report is None else _report(target, report, target_root)
+        if told is _Told.BY_ANOTHER:
             continue
         try:
             move_original(root, relative, expected, target, target_root=target_root)
         except NameTakenError:
-            _withdraw_report(target, report)
-        except SourceGoneError:
-            if _is_there(target, expected):  # moved before a crash
-                return target
-            _withdraw_report(target, report)
-            raise
-        except SourceChangedError:
-            _withdraw_report(target, report)
-            raise
+            if told is _Told.NOW:
+                remove_report(target)
+        except (SourceGoneError, SourceChangedError):
+            # moved before a crash, and perhaps another one was dropped there since
+            moved = _find_moved(expected, target_root, name_for)
+            if told is not _Told.NOTHING and target != moved:
+                remove_report(target)
+            if moved is None:
+                raise
+            return moved
         else:
             return target
     raise NoFreeNameError(f"{target_root}: no free name for {relative}")
 
 
-def _withdraw_report(target: Path, report: Mapping[str, object] | None) -> None:
-    if report is not None:
-        remove_report(target)
+class _Told(Enum):
+    """Whose report lies beside a name."""
+
+    NOTHING = auto()  # none is wanted
+    NOW = auto()
+    BEFORE = auto()  # ours, from before a crash
+    BY_ANOTHER = auto()
 
 
 def report_of(original: Path) -> Path:
@@ -92,24 +101,41 @@ def remove_report(original: Path) -> None:
         report_of(original).unlink()
 
 
-def _report(target: Path, report: Mapping[str, object], root: Path) -> bool:
-    """Write the report beside `target`; False where the name belongs to another."""
+def _report(target: Path, report: Mapping[str, object], root: Path) -> _Told:
+    """Write the report beside `target`, unless one is there."""
     try:
         write_report(report_of(target), report, root=root)
     except NameTakenError:
-        # ours, from before a crash: it stands for the same job
         with contextlib.suppress(OSError, ValueError):
             earlier = json.loads(report_of(target).read_bytes())
-            return isinstance(earlier, dict) and earlier.get("job") == report.get("job")
-        return False
-    return True
+            if isinstance(earlier, dict) and earlier.get("job") == report.get("job"):
+                return _Told.BEFORE
+        return _Told.BY_ANOTHER
+    return _Told.NOW
+
+
+def _find_moved(
+    expected: Signature, target_root: Path, name_for: Callable[[int], str]
+) -> Path | None:
+    """Return where an original was moved before a crash, or None."""
+    for number in range(NAMES_MAX):
+        target = target_root / name_for(number)
+        if _is_there(target, expected):
+            return target
+        if not os.path.lexists(target):
+            return None
+    return None
 
 
 def _is_there(target: Path, expected: Signature) -> bool:
     try:
-        return sign(target.lstat()).is_version(expected)
+        status = target.lstat()
     except OSError:
         return False
+    found = sign(status)
+    if found.device != expected.device:  # a copy has an inode of its own
+        found = replace(found, inode=expected.inode)
+    return stat.S_ISREG(status.st_mode) and found.is_version(expected)
 
 
 def move_original(
@@ -126,19 +152,36 @@ def move_original(
             _check_version(folder, name, expected, relative)
             try:
                 rename_noreplace(os.fsencode(name), os.fsencode(target), source_folder=folder)
+            except NameTakenError:
+                if not _is_one_file(folder, name, target):
+                    raise
+                os.unlink(name, dir_fd=folder)  # linked there before a crash
             except OSError as exc:
                 if exc.errno != errno.EXDEV:
                     raise
                 _move_across(root, relative, expected, target, target_root=target_root)
             else:
                 if not sign(target.lstat()).is_version(expected):
-                    # it was replaced between the look and the move: put the newcomer back
-                    os.rename(target, name, dst_dir_fd=folder)
+                    _put_back(target, folder, name)
                     raise SourceChangedError(f"{relative} was written again")
             sync_folder(target.parent)
             os.fsync(folder)
     except (FileNotFoundError, NotADirectoryError) as exc:
+        if not is_gone(root, relative):
+            raise  # the share or the target's folder is away, not the file
         raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+
+
+def _is_one_file(folder: int, name: str, target: Path) -> bool:
+    """Tell whether both names stand for one and the same file."""
+    source = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return os.path.samestat(source, target.lstat())
+
+
+def _put_back(target: Path, folder: int, name: str) -> None:
+    """Return a newcomer that was moved in the original's stead, unless a third one is there."""
+    with contextlib.suppress(NameTakenError):
+        rename_noreplace(os.fsencode(target), os.fsencode(name), target_folder=folder)
 
 
 def delete_original(root: Path, relative: str, expected: Signature) -> None:
@@ -150,6 +193,8 @@ def delete_original(root: Path, relative: str, expected: Signature) -> None:
             os.unlink(name, dir_fd=folder)
             os.fsync(folder)
     except (FileNotFoundError, NotADirectoryError) as exc:
+        if not is_gone(root, relative):
+            raise
         raise SourceGoneError(f"{relative} is no longer in {root}") from exc
 
 

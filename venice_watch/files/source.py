@@ -64,6 +64,8 @@ def opened_source(root: Path, relative: str) -> Iterator[int]:
         with opened_folder(root, parent) as folder:
             descriptor = os.open(name, flags, dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError) as exc:
+        if not root.is_dir():
+            raise  # the share is away: nothing is known of the file
         raise SourceGoneError(f"{relative} is no longer in {root}") from exc
     except OSError as exc:
         if exc.errno in (errno.ELOOP, errno.ENXIO):
@@ -75,6 +77,17 @@ def opened_source(root: Path, relative: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def is_gone(root: Path, relative: str) -> bool:
+    """Tell whether a file is missing from an inbox that is itself there."""
+    parent, name = os.path.split(relative)
+    try:
+        with opened_folder(root, parent) as folder:
+            os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return root.is_dir()
+    return False
 
 
 def read_source(root: Path, relative: str, expected: Signature) -> bytes:

@@ -59,9 +59,11 @@ class Connection:
 
     async def __aenter__(self) -> Self:
         """Open the file, bringing it to this version's schema."""
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+            await loop.run_in_executor(self._thread, self._open)
         except BaseException:
+            await loop.run_in_executor(self._thread, self._close)
             self._thread.shutdown()
             raise
         return self
@@ -77,8 +79,10 @@ class Connection:
         self._thread.shutdown()
 
     def _open(self) -> None:
-        mode = "ro" if self._read_only else "rwc"
+        mode = "ro" if self._read_only else "rw"
         try:
+            if not self._read_only:
+                self._path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
             self._db = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode={mode}",
                 uri=True,
@@ -90,9 +94,8 @@ class Connection:
             if not self._read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
-                self._path.chmod(0o600)
             _migrate(self._db, self._path, read_only=self._read_only)
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OSError) as exc:
             raise StateUnusableError(
                 f"{self._path}: the ledger cannot be opened: {exc}. Check that the state folder "
                 "is on a local disk with space left, and may be written by this user."

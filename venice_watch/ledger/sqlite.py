@@ -140,6 +140,11 @@ class SqliteLedger(Questions):
     @verb
     def begin(self, job: Job, order: Order, *, now: float) -> Attempt:
         """Reserve the money and write the attempt down, before the first byte leaves."""
+        open_one = self._execute(
+            "SELECT id FROM attempts WHERE job_id = ? AND ended_at IS NULL", (job.id,)
+        ).fetchone()
+        if open_one is not None:
+            raise StaleError(f"job {job.id} has a request under way, attempt {open_one[0]}")
         cursor = self._execute(
             "UPDATE jobs SET work_key = ?, source_sha256 = ?, preset = ?, parameters = ?, "
             "updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",

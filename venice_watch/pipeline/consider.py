@@ -12,7 +12,7 @@ from pathlib import Path
 
 from venice_watch import admission, rules
 from venice_watch.config import folder_file
-from venice_watch.config.model import Config, Folder, OnUnsupported
+from venice_watch.config.model import Config, Folder, OnUnsupported, Originals
 from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
 from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
 from venice_watch.images.prepare import Prepared, prepare
@@ -112,7 +112,10 @@ def admit(
 
 def hold_unless_ready(folder: Folder, spool: Path) -> None:
     """Find out for free that a paid result could not be kept or delivered; blocks."""
-    for role, root in (("outbox", folder.outbox), ("quarantine", folder.quarantine)):
+    roots = {"outbox": folder.outbox, "quarantine": folder.quarantine}
+    if folder.originals is Originals.ARCHIVE and folder.archive is not None:
+        roots["archive"] = folder.archive
+    for role, root in roots.items():
         if not root.is_dir():
             raise HeldError(f"the {role} {root} is not there. Make it, or mount its share.")
         if not os.access(root, os.W_OK | os.X_OK):

@@ -20,6 +20,7 @@ from venice_watch.job import Attempt, Charge, Job, Retire
 from venice_watch.ledger import NameReservedError
 from venice_watch.pipeline.passage import Parts, Passage
 
+QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + originals.REPORT_SUFFIX)
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
 
 
@@ -212,6 +213,8 @@ def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | N
     Raises SourceGoneError, SourceChangedError, or OSError where the target is in trouble.
     """
     parent, _, name = job.path.rpartition("/")
+    if job.retire is Retire.QUARANTINE:
+        name = naming.shortened(name, QUARANTINED_NAME_BYTES_MAX)
 
     def name_for(number: int) -> str:
         numbered = naming.numbered(name, number) if number else name

@@ -58,6 +58,7 @@ def configure(
     secrets: Iterable[str] = (),
     level: str = "info",
     style: str = "auto",
+    colours: bool = True,
     stream: TextIO | None = None,
 ) -> FilteringBoundLogger:
     """Set the log up and return it; `style` is auto, console, logfmt or json."""
@@ -73,7 +74,7 @@ def configure(
         redactor,  # the last before rendering: nothing is added after it
     ]
     structlog.configure(
-        processors=[*shared, _renderer(style)],
+        processors=[*shared, _renderer(style, colours=colours)],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
@@ -83,10 +84,10 @@ def configure(
     return log
 
 
-def _renderer(style: str) -> Processor:
+def _renderer(style: str, *, colours: bool) -> Processor:
     if style == "json":
         return structlog.processors.JSONRenderer(ensure_ascii=True, default=str)
-    return _Lines(colours=style == "console")
+    return _Lines(colours=colours and style == "console")
 
 
 class _Lines:

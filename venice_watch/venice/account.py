@@ -84,8 +84,7 @@ class Account:
     async def _probe(self) -> bool:
         """Ask once; open the gate and return True if images may be sent."""
         self.facts = facts = await self._client.read_key_facts()
-        silent = facts.status in NO_SUCH_ENDPOINT
-        if not facts.usable and not silent:
+        if not facts.usable and not self._says_nothing(facts):
             reason = facts.words or "the key is not permitted to use the API"
             reason = reason if facts.status is None else f"HTTP {facts.status}: {reason}"
             return await self._stay_shut(reason)
@@ -106,6 +105,16 @@ class Account:
         self.refused = None
         await self._gate.lift()
         return True
+
+    def _says_nothing(self, facts: KeyFacts) -> bool:
+        """Tell whether the answer is about the endpoint and not about the key.
+
+        After a refusal only a good answer counts; at the start the first image will tell.
+        """
+        if facts.status is None:
+            return False
+        broken = facts.status >= 500 and self.refused is None  # noqa: PLR2004 - HTTP's own
+        return facts.status in NO_SUCH_ENDPOINT or broken
 
     async def _stay_shut(self, reason: str) -> bool:
         if reason != self.refused:

@@ -150,15 +150,15 @@ def _classify_throttle(headers: Mapping[str, str], words: str, now: float) -> Th
 def fits(size: tuple[int, int], wanted: tuple[int, int], sent: tuple[int, int]) -> bool:
     """Tell whether a result is as asked for, or reduced in proportion (the server may).
 
-    A side may be off by one pixel: servers round either way. It is never smaller than what
-    was sent.
+    A side may be off by one pixel: servers round either way. What is no larger than the source
+    was not reduced: it is wrong, unless no more was asked for.
     """
     (width, height), (wanted_width, wanted_height) = size, wanted
     if abs(width - wanted_width) <= 1 and abs(height - wanted_height) <= 1:
         return True
     if width > wanted_width + 1 or height > wanted_height + 1:
         return False
-    if width < sent[0] - 1 or height < sent[1] - 1:
+    if width <= sent[0] or height <= sent[1]:
         return False
     off_height = abs(height - width * wanted_height / wanted_width)
     off_width = abs(width - height * wanted_width / wanted_height)
@@ -191,6 +191,8 @@ def describe(headers: Mapping[str, str], body: bytes) -> str:
     if isinstance(details, str):
         parts.append(details)
     elif isinstance(details, dict):
+        own = details.get("_errors")  # of the request as a whole: fields it does not know
+        parts += map(str, own) if isinstance(own, list) else ()
         parts += [
             f"{key}: {', '.join(map(str, entry['_errors']))}"
             for key, entry in details.items()

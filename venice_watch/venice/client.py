@@ -5,6 +5,7 @@ the server says passes `redact` before anybody else sees it: a server may echo t
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import math
@@ -232,8 +233,8 @@ class VeniceClient:
         body = parse_json(response.content)
         if response.status_code != httpx.codes.BAD_REQUEST or body is None:
             return None
-        details = json.dumps([body.get("details"), body.get("issues")])
-        return Contract.ENHANCE if "enhanceCreativity" in details else Contract.CREATIVITY
+        named = body.get("details"), body.get("issues")
+        return Contract.ENHANCE if "enhanceCreativity" in repr(named) else Contract.CREATIVITY
 
     async def _ask(
         self,
@@ -262,7 +263,8 @@ class VeniceClient:
     def _redact_bytes(self, data: bytes) -> bytes:
         value = parse_json(data)
         if value is not None:  # an escaped key (`\/`, `\u0073`) is one as well
-            data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+            with contextlib.suppress(RecursionError):
+                data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return data.replace(self._key.encode(), REDACTED.encode())
 
 

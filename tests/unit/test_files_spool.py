@@ -1,0 +1,116 @@
+"""The spool: what is paid for is safe there, or nowhere claimed to be."""
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from venice_watch.files.spool import SpoolFile, clear_spool, drop_spooled
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """Return an empty spool."""
+    return tmp_path
+
+
+def names(spool: Path) -> set[str]:
+    """Return what is in the spool."""
+    return {path.name for path in spool.iterdir()}
+
+
+def test_commit(spool: Path) -> None:
+    """A result has its name only once it is committed, and stays after the file is closed."""
+    file = SpoolFile(spool, "1.png")
+    file.write(b"first ")
+    file.write(b"second")
+    assert names(spool) == {"1.png.part"}
+    file.commit()
+    assert names(spool) == {"1.png"}
+    file.close()
+    assert (spool / "1.png").read_bytes() == b"first second"
+
+
+def test_private(spool: Path) -> None:
+    """A result in the spool is for this user alone."""
+    file = SpoolFile(spool, "1.png")
+    file.commit()
+    file.close()
+    assert (spool / "1.png").stat().st_mode & 0o777 == 0o600
+
+
+def test_dropped(spool: Path) -> None:
+    """What was not committed is gone when the file is closed."""
+    file = SpoolFile(spool, "1.png")
+    file.write(b"half")
+    file.close()
+    assert names(spool) == set()
+
+
+def test_leftover_is_no_beginning(spool: Path) -> None:
+    """An unfinished file of an earlier process does not end up in a result."""
+    (spool / "1.png.part").write_bytes(b"stale and long")
+    file = SpoolFile(spool, "1.png")
+    file.write(b"new")
+    file.commit()
+    file.close()
+    assert (spool / "1.png").read_bytes() == b"new"
+
+
+@pytest.fixture
+def _small_files() -> Iterator[None]:
+    """Let no file of this process grow beyond 1,000 bytes: a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("_small_files")
+def test_full_disk(spool: Path) -> None:
+    """While the disk is full the paid bytes wait in memory, and none is lost or written twice."""
+    pieces = [os.urandom(300) for _ in range(10)]
+    file = SpoolFile(spool, "1.png")
+    for piece in pieces:
+        file.write(piece)
+    for _ in range(2):
+        with pytest.raises(OSError, match="too large"):
+            file.commit()
+    assert names(spool) == {"1.png.part"}
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    file.commit()
+    file.close()
+    assert (spool / "1.png").read_bytes() == b"".join(pieces)
+
+
+def test_commit_again(spool: Path) -> None:
+    """A commit that failed after its rename can be called again."""
+    file = SpoolFile(spool, "1.png")
+    file.write(b"x")
+    file.commit()
+    file.commit()
+    file.close()
+    assert names(spool) == {"1.png"}
+
+
+def test_drop(spool: Path) -> None:
+    """A delivered result is dropped, and dropping it again is no error."""
+    (spool / "1.png").write_bytes(b"x")
+    drop_spooled(spool, "1.png")
+    drop_spooled(spool, "1.png")
+    assert names(spool) == set()
+
+
+def test_clear(spool: Path) -> None:
+    """Only what no job refers to goes, and a folder in there stops nothing."""
+    for name in ("1.png", "2.png", "3.png.part"):
+        (spool / name).write_bytes(b"x")
+    (spool / "lost+found").mkdir()
+    assert clear_spool(spool, frozenset({"2.png"})) == 2
+    assert names(spool) == {"2.png", "lost+found"}
