@@ -133,9 +133,10 @@ class Job:
     code: str | None = None
     message: str | None = None
     spool_name: str | None = None
-    result_path: str | None = None  # absolute: its name in the outbox
+    result_path: str | None = None  # absolute, in the outbox; None until a name is found
     result_width: int | None = None
     result_height: int | None = None
+    result_scale: float | None = None  # what it really came to
     original_path: str | None = None  # absolute: where the original went
     retire: Retire | None = None
 

@@ -160,11 +160,13 @@ def test_polling(place: "Place", draw: "Callable[..., bytes]") -> None:
 
 
 def test_link_to_inbox(place: "Place", draw: "Callable[..., bytes]") -> None:
-    """An inbox that is itself a link is watched where it really is."""
+    """An inbox that is itself a link is watched where it really is, without waiting for a scan."""
+    place.write(rescan="10m")
     real = place.root / "real"
     place.inbox.rename(real)
     place.inbox.symlink_to(real)
-    daemon = place.ready()
-    daemon.wait_event("folder.watching", by="native")
-    (real / "a.png").write_bytes(draw(1))
+    place.drop("before.png", draw(1))
+    place.ready()
+    place.wait_names("outbox", {"before.png"})  # the first scan is over
+    (real / "a.png").write_bytes(draw(2))
     place.wait_names("outbox", {"a.png"})

@@ -558,7 +558,7 @@ def test_kept_originals_are_remembered(opened: Opener) -> None:
 
 
 def test_forget_absent(opened: Opener) -> None:
-    """What left the inbox is forgotten, but nothing on its way and nothing owed to the quarantine."""
+    """What left the inbox is forgotten, but nothing on its way or owed to the quarantine."""
 
     async def scenario(ledger: Ledger) -> None:
         kept = await completed(ledger, Retire.KEEP, "kept")
@@ -626,7 +626,7 @@ def test_undeliverable(opened: Opener) -> None:
 
 
 def test_skipped_by_rules(opened: Opener) -> None:
-    """A skipped file is remembered as long as the rules stay, and considered anew when they change."""
+    """A skipped file is remembered as long as the rules stay; other rules see it anew."""
 
     async def scenario(ledger: Ledger) -> None:
         job = await executing(ledger)

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import resource
 import shutil
+import signal
 import sqlite3
 import stat
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from venice_watch.errors import StateUnusableError
 from venice_watch.job import Arrival, Signature
+from venice_watch.ledger import connection
 from venice_watch.ledger.sqlite import SqliteLedger
 
 NOW = 1_780_000_000.0
@@ -30,13 +33,18 @@ async def read_paths(path: Path) -> list[str]:
         return [job.path for job in sorted(jobs, key=lambda job: job.id)]
 
 
+def modes_in(folder: Path) -> dict[str, int]:
+    """Return the mode of every file."""
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
 def test_private(tmp_path: Path) -> None:
     """All of its files are for this user alone, whatever the umask: names are private."""
 
     async def scenario() -> dict[str, int]:
         async with SqliteLedger(tmp_path / "ledger.db") as ledger:
             await ledger.enqueue([arrival(1)], now=NOW)
-            return {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+            return await asyncio.to_thread(modes_in, tmp_path)
 
     before = os.umask(0)
     try:
@@ -84,7 +92,7 @@ def test_copies_taken_at_any_moment(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_log_cut_anywhere(tmp_path: Path, *, torn: bool) -> None:
-    """A log that is cut short or torn anywhere leaves a beginning of the history, never a mixture."""
+    """A log that is cut or torn anywhere leaves a beginning of the history, never a mixture."""
 
     async def scenario() -> None:
         async with SqliteLedger(tmp_path / "ledger.db") as ledger:
@@ -107,6 +115,38 @@ def test_log_cut_anywhere(tmp_path: Path, *, torn: bool) -> None:
         assert paths == [f"{number}.jpg" for number in range(len(paths))]
         lengths.add(len(paths))
     assert len(lengths) > 5
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk is full a verb waits, says so once, and is done once there is room."""
+    monkeypatch.setattr(connection, "RETRY_S", 0.02)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    told: list[str | None] = []
+
+    def on_trouble(trouble: str | None) -> None:
+        told.append(trouble)
+
+    async def scenario() -> list[str]:
+        async with SqliteLedger(tmp_path / "ledger.db", on_trouble=on_trouble) as ledger:
+            await ledger.enqueue([arrival(1)], now=NOW)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, hard))
+            waiting = asyncio.create_task(ledger.enqueue([arrival(2)], now=NOW))
+            while not told:  # noqa: ASYNC110 - it is told in a callback
+                await asyncio.sleep(0.01)
+            assert not waiting.done()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert await waiting == [True]
+            return [job.path for job in await ledger.recent(limit=9)]
+
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        assert sorted(asyncio.run(scenario())) == ["1.jpg", "2.jpg"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert len(told) == 2
+    assert "ledger.db" in (told[0] or "")
+    assert told[1] is None
 
 
 def test_rolled_back(tmp_path: Path) -> None:

@@ -75,6 +75,13 @@ def test_smallest(width: int, height: int) -> None:
     assert fit(width, height, 2.0, oversize="reject", scale_min=1).width == width
 
 
+def test_reduced_to_the_least_side() -> None:
+    """A strip may be reduced to exactly the least side that is allowed."""
+    found = fit(65, 66_560, 2.0, oversize="reduce", scale_min=1)
+    assert (found.width, found.height) == (64, 65_536)
+    assert found.result_width * found.result_height == LIMIT
+
+
 def test_cannot_be_reduced() -> None:
     """A strip that would become too narrow is refused, and told to be cropped."""
     with pytest.raises(ImageRefusedError) as caught:

@@ -89,9 +89,10 @@ def test_silence(phase: Phase, kind: type, charge: Charge) -> None:
 
 TABLE: list[tuple[tuple[int, ...], type, type]] = [
     # statuses, in JSON, as a web page or empty
-    ((400, 406, 408, 413, 415, 418, 422), Rejected, Rejected),
+    ((400, 406, 413, 415, 418, 422), Rejected, Rejected),
     ((401, 402, 403), AccountRefused, AccountRefused),
-    ((301, 302, 303, 307, 308, 404, 405, 410), AccountRefused, AccountRefused),
+    ((300, 301, 302, 303, 304, 307, 308, 404, 405, 407, 410), AccountRefused, AccountRefused),
+    ((408,), Unsent, Unsent),
     ((429,), Throttled, Throttled),
     ((500,), ServerFailed, Doubtful),
     ((503,), Unavailable, Doubtful),
@@ -155,7 +156,18 @@ def test_size_in_order(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [(400, 300), (200, 150), (1600, 1200), (600, 800), (800, 500), (802, 600), (1, 1)]
+    "size",
+    [
+        (400, 300),
+        (200, 150),
+        (1600, 1200),
+        (600, 800),
+        (800, 500),
+        (802, 600),
+        (802, 601),
+        (801, 602),
+        (1, 1),
+    ],
 )
 def test_size_out_of_order(size: tuple[int, int]) -> None:
     """Any other size was charged and is of no use."""

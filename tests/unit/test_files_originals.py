@@ -322,6 +322,24 @@ def test_newcomer_during_the_move(near: Place) -> None:
     assert near.tree() == {"inbox/sub/cat.jpg": b"third", "archive/sub/cat.jpg": b"second"}
 
 
+@pytest.mark.parametrize("report", [None, REPORT])
+def test_newcomer_between_look_and_move(
+    place: Place, report: dict[str, object] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that replaces the original in the very moment of its move stays in the inbox."""
+    look = originals._check_version
+
+    def look_and_replace(*arguments: object) -> None:
+        look(*arguments)  # type: ignore[arg-type]
+        if place.source.read_bytes() == b"original":
+            place.drop(b"newcomer")
+
+    monkeypatch.setattr(originals, "_check_version", look_and_replace)
+    with pytest.raises(SourceChangedError):
+        place.put_away(report)
+    assert place.tree() == {"inbox/sub/cat.jpg": b"newcomer"}
+
+
 def test_no_free_name(near: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder full of one name is an error that leaves everything as it was."""
     monkeypatch.setattr(originals, "NAMES_MAX", 3)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from venice_watch.files import place
 from venice_watch.files.place import (
     TEMPORARY,
     NameTakenError,
@@ -216,6 +217,41 @@ def test_rename_relative_to_folders(tmp_path: Path) -> None:
         os.close(source)
         os.close(target)
     assert tree(tmp_path) == {"from": None, "from/cat": b"y", "into": None, "into/dog": b"x"}
+
+
+@pytest.fixture
+def _old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask for a kind of rename that this kernel refuses, as other file systems refuse ours."""
+    monkeypatch.setattr(place, "_RENAME_NOREPLACE", 1 << 15)
+
+
+@pytest.mark.usefixtures("_old_kernel")
+@pytest.mark.parametrize("kind", ["file", "folder"])  # a folder cannot be linked
+def test_rename_without_the_kernels_help(tmp_path: Path, kind: str) -> None:
+    """Where the file system cannot do it at once, nothing is replaced either."""
+    source = tmp_path / "source"
+    source.mkdir() if kind == "folder" else source.write_bytes(b"x")
+    for make in (_file, _folder, _dangling):
+        taken = tmp_path / make.__name__
+        make(taken)
+        before = taken.lstat()
+        with pytest.raises(NameTakenError):
+            rename_noreplace(os.fsencode(source), os.fsencode(taken))
+        assert taken.lstat() == before
+        assert source.exists()
+    inode = source.stat().st_ino
+    rename_noreplace(os.fsencode(source), os.fsencode(tmp_path / "target"))
+    assert not source.exists()
+    assert (tmp_path / "target").stat().st_ino == inode
+
+
+@pytest.mark.usefixtures("_old_kernel")
+def test_publish_without_the_kernels_help(spooled: Path, outbox: Path) -> None:
+    """Results are published there as well, once, and without leftovers."""
+    deliver(spooled, outbox / "cat.png", outbox)
+    with pytest.raises(NameTakenError):
+        deliver(spooled, outbox / "cat.png", outbox)
+    assert tree(outbox) == {"cat.png": DATA}
 
 
 def test_rename_to_nowhere(tmp_path: Path) -> None:

@@ -73,6 +73,26 @@ def test_written_again(inbox: Path) -> None:
         read_source(inbox, "sub/cat.png", seen)
 
 
+@pytest.mark.parametrize("written", [b"woof", b"longer than before", b""])
+def test_written_while_it_is_read(
+    inbox: Path, written: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is written in the middle of a read is another version, of whatever length."""
+    path = inbox / "sub/cat.png"
+    read = os.read
+
+    def read_and_write(descriptor: int, count: int) -> bytes:
+        data = read(descriptor, count)
+        monkeypatch.undo()
+        path.write_bytes(written)
+        return data
+
+    seen = sign(path.stat())
+    monkeypatch.setattr(os, "read", read_and_write)
+    with pytest.raises(SourceChangedError, match="while it was read"):
+        read_source(inbox, "sub/cat.png", seen)
+
+
 @pytest.mark.parametrize("path", ["sub/dog.png", "gone/cat.png", "sub/cat.png/cat.png"])
 def test_gone(inbox: Path, path: str) -> None:
     """A file or folder that is not there is told from trouble."""

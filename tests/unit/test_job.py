@@ -58,6 +58,6 @@ def test_no_second_request_without_a_decision() -> None:
 )
 def test_version(change: dict[str, int], *, same: bool) -> None:
     """A renamed file is the same version; another inode, size or time is another one."""
-    other = replace(SIGNATURE, **change)  # type: ignore[arg-type]
+    other = replace(SIGNATURE, **change)
     assert SIGNATURE.is_version(other) is same
     assert other.is_version(SIGNATURE) is same

@@ -82,8 +82,8 @@ def _report_bug() -> int:
 
     click.echo(_without_key(traceback.format_exc()), err=True)
     click.echo(
-        "venice-watch: this is a bug; the lines above say where. No file is lost and nothing is "
-        "paid twice: start it again and it goes on.",
+        "venice-watch: this is a bug; the lines above say where. No file is lost: start it again "
+        "and it goes on. What was being sent is in doubt, and handled as `on_in_doubt` says.",
         err=True,
     )
     return BUG
@@ -91,6 +91,6 @@ def _report_bug() -> int:
 
 def _without_key(text: str) -> str:
     from venice_watch.cli.key import known_keys
-    from venice_watch.service.logs import Redactor
+    from venice_watch.redact import Redactor
 
     return Redactor(known_keys()).text(text)

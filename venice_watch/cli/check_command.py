@@ -214,7 +214,7 @@ async def _check_account(config: "Config", key: str) -> list[Finding]:
             )
         ]
         if config.api.contract is ContractChoice.AUTO:
-            contract = await client.find_contract()
+            contract = (await client.find_contract()).contract
             findings.append(
                 Finding(
                     level="ok" if contract else "warning",

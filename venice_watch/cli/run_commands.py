@@ -153,11 +153,11 @@ def describe(summary: "Summary") -> str:
         lines.append(f"the API could not be used: {summary.refused}")
     for folder, why in summary.troubles.items():
         lines.append(f"folder {folder} could not be read: {why}")
-    for folder, why in tally.held.items():
-        lines.append(f"folder {folder} is held: {why}")
-    for path, why in tally.undelivered.items():
+    for folder, hold in tally.held.items():
+        lines.append(f"folder {folder} is held: {hold.why}")
+    for (_folder, path), why in tally.undelivered.items():
         lines.append(f"{path} is paid for and safe in the spool, but not delivered: {why}")
     if summary.waiting:
         lines.append(f"{summary.waiting} waiting; they are done when it runs again")
-    lines += [f"{path} was left where it is: somebody is still writing it" for path in summary.left]
+    lines += [f"{path} was left where it is: {why}" for path, why in summary.left.items()]
     return "\n".join(lines)

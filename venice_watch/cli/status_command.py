@@ -104,5 +104,7 @@ def _describe(facts: dict[str, Any]) -> str:
         lines += ["", "last:"]
     for job in facts["recent"]:
         why = f": {job['message']}" if job["message"] else ""
-        lines.append(f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}")
+        line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
+        # a file name may hold anything, line ends and escapes included
+        lines.append("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
     return "\n".join(lines)

@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import (
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
+from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
@@ -32,7 +32,7 @@ from venice_watch.ledger import FolderCounts, Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
-from venice_watch.pipeline.passage import Parts, Tally
+from venice_watch.pipeline.passage import Parts
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
@@ -40,33 +40,14 @@ from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
 
 SPOOL_NAME = "spool"
 LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none stays empty
+DELIVERIES_MAX = 16  # results of one folder on their way out; an outbox that hangs stops there
+THREADS_MAX = 64  # for files: a hung share keeps some of them
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
 OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
 STATUS_S = 10.0  # between words to systemd
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """How a run ended."""
-
-    tally: Tally
-    waiting: int  # jobs that could not be done now
-    left: tuple[str, ...]  # files that somebody is still writing
-    refused: str | None  # why the account could not send
-    troubles: dict[str, str]  # folder: why its inbox could not be read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Where a run stands, for a progress bar."""
-
-    total: int
-    done: int
-    in_flight: int
-    note: str
 
 
 class Daemon:
@@ -90,7 +71,9 @@ class Daemon:
         self._folders = {folder.name: folder for folder in config.folders}
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[str] = Counter()  # images before or in their turn, by folder
+        self._delivering: Counter[str] = Counter()  # results on their way out, by folder
+        self._in_hand: set[int] = set()  # jobs that a task works on
         self._tasks: set[asyncio.Task[None]] = set()
         self._gate = Gate(
             clock=clock,
@@ -149,7 +132,7 @@ class Daemon:
                 self._log.info("daemon.ready", folders=list(self._folders))
                 await self._dispatch(group, until=None)
                 await self._drain(helpers)
-        return await self._summary(())
+        return await self._summary({})
 
     async def once(self, show: Callable[[Progress], None] | None = None) -> Summary:
         """Do what waits now, then return; `show` is called now and then with how far it is."""
@@ -169,9 +152,8 @@ class Daemon:
                 await self._drain([*helpers, asked, *scans])
         if show is not None:
             show(await self._progress())
-        return await self._summary(
-            path for scan in scans if not scan.cancelled() for path in scan.result()
-        )
+        finished = [scan.result() for scan in scans if not scan.cancelled()]
+        return await self._summary({path: why for left in finished for path, why in left.items()})
 
     async def recent_jobs(self, *, limit: int) -> list[Job]:
         """Return the jobs that changed last, newest first."""
@@ -185,10 +167,11 @@ class Daemon:
     async def _recover(self) -> None:
         ignore_lease_breaks()
         spool = self._config.state_dir / SPOOL_NAME
+        # a share that hangs holds up its own folder's files, not everybody's
+        threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="files")
+        asyncio.get_running_loop().set_default_executor(threads)
         for folder in self._config.folders:
-            for root in (folder.outbox, folder.quarantine, folder.archive):
-                if root is not None:
-                    await asyncio.to_thread(clear_leftovers, root)
+            await self._clear_leftovers(folder)
         self._gate.remember_sent(
             self._clock.now() - sent_at
             for sent_at in await self._ledger.sent_since(self._clock.now() - WINDOW_S)
@@ -196,6 +179,15 @@ class Daemon:
         await line.recover(self._parts, self._folders)
         keep = await self._ledger.spooled()
         await asyncio.to_thread(clear_spool, spool, frozenset(keep))
+
+    async def _clear_leftovers(self, folder: Folder) -> None:
+        for root in (folder.outbox, folder.quarantine, folder.archive):
+            if root is None:
+                continue
+            try:
+                await asyncio.to_thread(clear_leftovers, root)
+            except OSError as exc:
+                self._log.warning("leftovers.stay", folder=folder.name, error=str(exc))
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -234,41 +226,79 @@ class Daemon:
                 continue
             folder = self._folders[job.folder]
             self._busy[folder.name] += 1
+            self._in_hand.add(job.id)
             task = group.create_task(self._work(folder, job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _claim(self) -> Job | None:
-        if len(self._tasks) >= self._config.api.concurrency + LOOKAHEAD:
-            return None
-        return await self._ledger.claim(now=self._clock.now(), only_folders=self._open_folders())
+        return await self._ledger.claim(
+            now=self._clock.now(),
+            only_folders=self._open_folders(),
+            deliver_in=self._deliverable_folders(),
+        )
+
+    def _deliverable_folders(self) -> list[str]:
+        """Return the folders into which another result may be put; a held one too."""
+        return [name for name in self._folders if self._delivering[name] < DELIVERIES_MAX]
 
     def _open_folders(self) -> list[str]:
-        """Return the folders from which another image may be begun."""
+        """Return the folders from which another image may be begun.
+
+        A folder has as many images in work as it may have turns, and a few more, so that no turn
+        stays empty; what waits for its own folder's limit is in nobody else's way.
+        """
+        ceiling = self._config.api.concurrency
+        limits = {
+            name: min(folder.concurrency or ceiling, ceiling)
+            for name, folder in self._folders.items()
+        }
+        useful = sum(min(self._busy[name], limit) for name, limit in limits.items())
+        now = self._clock.monotonic()
         return [
             name
-            for name, folder in self._folders.items()
-            if folder.concurrency is None or self._busy[name] < folder.concurrency + LOOKAHEAD
+            for name, limit in limits.items()
+            if self._busy[name] < limit + LOOKAHEAD
+            and useful < ceiling + LOOKAHEAD
+            and self._delivering[name] < DELIVERIES_MAX
+            and self._may_try(name, now)
         ]
 
+    def _may_try(self, name: str, now: float) -> bool:
+        """Tell whether a folder is not held, or may try one image to see whether it still is."""
+        hold = self._parts.tally.held.get(name)
+        return hold is None or (now >= hold.until and self._busy[name] == 0)
+
     async def _wait_for_work(self) -> None:
-        """Wait for an arrival, a finished task, or the next job's time."""
-        due_at = None
-        if len(self._tasks) < self._config.api.concurrency + LOOKAHEAD:
-            due_at = await self._ledger.next_due_at(only_folders=self._open_folders())
+        """Wait for an arrival, a finished task, the next job's time, or the end of a hold."""
+        due_at = await self._ledger.next_due_at(
+            only_folders=self._open_folders(), deliver_in=self._deliverable_folders()
+        )
+        waits_s = [] if due_at is None else [max(0.0, due_at - self._clock.now())]
+        now = self._clock.monotonic()
+        holds = self._parts.tally.held.values()
+        waits_s += [hold.until - now for hold in holds if hold.until > now]
         with contextlib.suppress(TimeoutError):
-            wait_s = None if due_at is None else max(0.0, due_at - self._clock.now())
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(min(waits_s, default=None)):
                 await self._wake.wait()
 
     async def _work(self, folder: Folder, job: Job) -> None:
+        counters = [self._busy]
+
+        def on_sent() -> None:
+            counters.pop()[folder.name] -= 1
+            self._delivering[folder.name] += 1
+            counters.append(self._delivering)
+            self._wake.set()
+
         try:
-            await line.work(self._parts, folder, job)
+            await line.work(self._parts, folder, job, on_sent)
         except Exception:  # noqa: BLE001 - the last place where it can be caught
             # what is under way elsewhere is paid for, and must not be cut off by this
             self._log.exception("job.bug", folder=folder.name, path=job.path)
         finally:
-            self._busy[folder.name] -= 1
+            self._in_hand.discard(job.id)
+            counters.pop()[folder.name] -= 1
             self._wake.set()
 
     async def _drain(self, helpers: Sequence[asyncio.Task[Any]]) -> None:
@@ -306,7 +336,7 @@ class Daemon:
     async def _keep_owed(self) -> None:
         while True:
             await self._clock.sleep(OWED_S)
-            await line.put_owed_away(self._parts, self._folders)
+            await line.put_owed_away(self._parts, self._folders, without=self._in_hand)
 
     async def _keep_notified(self) -> None:
         """Tell systemd that the loop turns, and how things stand."""
@@ -338,12 +368,12 @@ class Daemon:
             note=self._gate.halted or "",
         )
 
-    async def _summary(self, left: Iterable[str]) -> Summary:
+    async def _summary(self, left: Mapping[str, str]) -> Summary:
         counts = await self._ledger.counts()
         return Summary(
             tally=self._parts.tally,
             waiting=sum(_active(count) for name, count in counts.items() if name in self._folders),
-            left=tuple(left),
+            left=left,
             refused=self._account.refused,
             troubles={
                 name: tracker.trouble

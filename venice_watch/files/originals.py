@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files.place import (
     COPY_BYTES,
+    TEMPORARY,
     NameTakenError,
     make_folders,
     place,
@@ -35,6 +37,7 @@ from venice_watch.files.source import (
     sign,
 )
 from venice_watch.job import Signature
+from venice_watch.naming import numbered
 
 REPORT_SUFFIX = ".error.json"
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
@@ -179,18 +182,30 @@ def _is_one_file(folder: int, name: str, target: Path) -> bool:
 
 
 def _put_back(target: Path, folder: int, name: str) -> None:
-    """Return a newcomer that was moved in the original's stead, unless a third one is there."""
-    with contextlib.suppress(NameTakenError):
-        rename_noreplace(os.fsencode(target), os.fsencode(name), target_folder=folder)
+    """Return a newcomer that was moved in the original's stead, under the next free name."""
+    for number in range(NAMES_MAX):
+        free = numbered(name, number) if number else name
+        with contextlib.suppress(NameTakenError):
+            rename_noreplace(os.fsencode(target), os.fsencode(free), target_folder=folder)
+            return
 
 
 def delete_original(root: Path, relative: str, expected: Signature) -> None:
-    """Remove one version of a file from the inbox."""
+    """Remove one version of a file from the inbox.
+
+    It is renamed first, to a name that nobody else uses: what is looked at is what is removed,
+    whoever puts another file into its place meanwhile.
+    """
     parent, name = os.path.split(relative)
+    grave = Path(root, parent, f"{TEMPORARY}delete-{secrets.token_hex(8)}")
     try:
         with opened_folder(root, parent) as folder:
             _check_version(folder, name, expected, relative)
-            os.unlink(name, dir_fd=folder)
+            rename_noreplace(os.fsencode(name), os.fsencode(grave), source_folder=folder)
+            if not sign(grave.lstat()).is_version(expected):
+                _put_back(grave, folder, name)
+                raise SourceChangedError(f"{relative} was written again")
+            grave.unlink()
             os.fsync(folder)
     except (FileNotFoundError, NotADirectoryError) as exc:
         if not is_gone(root, relative):

@@ -17,7 +17,8 @@ TEMPORARY = ".venice-watch-"  # every name that is not finished begins so; lefto
 COPY_BYTES = 1 << 20  # copied at a time
 _RENAME_NOREPLACE = 1  # linux/fs.h
 AT_FDCWD = -100  # fcntl.h: relative to the working directory
-_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
+_NO_RENAMEAT2 = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+_NO_LINKS = (*_NO_RENAMEAT2, errno.EPERM)  # FAT says so
 
 
 class NameTakenError(VeniceWatchError):
@@ -101,7 +102,7 @@ def rename_noreplace(
         number = ctypes.get_errno()
         if number == errno.EEXIST:
             raise NameTakenError(os.fsdecode(target))
-        if number not in _UNSUPPORTED:
+        if number not in _NO_RENAMEAT2:
             raise OSError(number, os.strerror(number), os.fsdecode(target))
     folder = None if source_folder == AT_FDCWD else source_folder
     into = None if target_folder == AT_FDCWD else target_folder
@@ -110,10 +111,14 @@ def rename_noreplace(
     except FileExistsError as exc:
         raise NameTakenError(os.fsdecode(target)) from exc
     except OSError as exc:
-        if exc.errno not in _UNSUPPORTED:
+        if exc.errno not in _NO_LINKS:
             raise
     else:
-        os.unlink(source, dir_fd=folder)
+        try:
+            os.unlink(source, dir_fd=folder)
+        except OSError:
+            os.unlink(target, dir_fd=into)  # it may not be moved: leave it where it is, once
+            raise
         return
     # neither is possible there (some network and FAT file systems): what is left is to look
     with contextlib.suppress(FileNotFoundError):
@@ -154,7 +159,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def clear_leftovers(root: Path) -> int:
-    """Remove unfinished files of an earlier run from a folder's root; return how many."""
+    """Remove unfinished files of an earlier run from a folder's root; return how many.
+
+    Raises OSError where the folder cannot be read.
+    """
     removed = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
         for entry in entries:

@@ -90,6 +90,13 @@ def is_gone(root: Path, relative: str) -> bool:
     return False
 
 
+def check_version(root: Path, relative: str, expected: Signature) -> None:
+    """Raise unless this very version of the file is still there."""
+    with opened_source(root, relative) as descriptor:
+        if not sign(os.fstat(descriptor)).is_version(expected):
+            raise SourceChangedError(f"{relative} was written again")
+
+
 def read_source(root: Path, relative: str, expected: Signature) -> bytes:
     """Return the bytes of one version of a file, or raise that it is gone or another one."""
     with opened_source(root, relative) as descriptor:

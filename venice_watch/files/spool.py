@@ -2,23 +2,27 @@
 
 import contextlib
 import os
+import re
+import secrets
 from pathlib import Path
 
 from venice_watch.files.place import sync_folder
+
+OURS = re.compile(r"[0-9]+\.png|[0-9a-f]{16}\.part")  # what may be removed from the folder
 
 
 class SpoolFile:
     """A result on its way into the spool: written piece by piece, then committed or dropped.
 
-    The bytes are paid for: when the disk is full, `write` keeps them in memory and `commit` tries
+    It is opened before anything is paid, so that a disk in trouble costs nothing. From then on
+    the bytes are paid for: when the disk is full, `write` keeps them in memory and `commit` tries
     again, as often as the caller likes.
     """
 
-    def __init__(self, spool: Path, name: str) -> None:
+    def __init__(self, spool: Path) -> None:
         self._folder = spool
-        self._temporary = spool / f"{name}.part"
-        self.path = spool / name
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._temporary = spool / f"{secrets.token_hex(8)}.part"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(self._temporary, flags, 0o600)
         self._held: list[bytes] = []
 
@@ -35,21 +39,22 @@ class SpoolFile:
             if not self._held[0]:
                 del self._held[0]
 
-    def commit(self) -> None:
-        """Make the file durable under its final name: fsync, rename, fsync of the folder.
+    def commit(self, name: str) -> None:
+        """Make the file durable as `name`: fsync, rename, fsync of the folder.
 
         Raises OSError; call again once the disk is mended.
         """
         self._write_held()
         os.fsync(self._descriptor)
         if self._temporary.exists():
-            self._temporary.rename(self.path)
+            self._temporary.rename(self._folder / name)
         sync_folder(self._folder)
 
     def close(self) -> None:
         """Close the file, and remove what was not committed."""
         os.close(self._descriptor)
-        self._temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a leftover is cleared at the next start
+            self._temporary.unlink()
 
 
 def drop_spooled(spool: Path, name: str) -> None:
@@ -58,10 +63,11 @@ def drop_spooled(spool: Path, name: str) -> None:
 
 
 def clear_spool(spool: Path, keep: frozenset[str]) -> int:
-    """Remove what no job refers to; return how many files went."""
+    """Remove results that no job refers to, and nothing else; return how many files went."""
     removed = 0
     for entry in list(spool.iterdir()):
-        if entry.name not in keep and not entry.is_dir():  # no folder is ours
+        ours = OURS.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink()
+        if ours and entry.name not in keep:
             entry.unlink()
             removed += 1
     return removed

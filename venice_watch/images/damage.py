@@ -43,6 +43,11 @@ def find_wrong_checksum(data: bytes) -> str | None:
     return None
 
 
+def count_scans(data: bytes) -> int:
+    """Return in how many passes a JPEG is stored, counting up to its end marker."""
+    return data.count(b"\xff\xda", 0, _jpeg_end(data) or len(data))
+
+
 def _short(data: bytes, stated_bytes: int) -> str | None:
     """Compare with a stated size; one byte of padding is often left out."""
     if len(data) + 1 < stated_bytes:

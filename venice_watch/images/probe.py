@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import ExifTags, Image
 
 from venice_watch.errors import Code, ImageRefusedError
-from venice_watch.images.damage import find_missing_end, find_wrong_checksum
+from venice_watch.images.damage import count_scans, find_missing_end, find_wrong_checksum
 from venice_watch.images.decoder import decoding, open_image
 from venice_watch.images.signature import RASTERS, UNREADABLE, identify, looks_like_web_page
 
@@ -22,6 +22,8 @@ _PSD_DEPTH = slice(22, 24)
 _PSD_BITS_MAX = 8
 _PNG_DEPTH = 24
 _TIFF_SUBFILE_TYPE, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 254, 256, 257, 258
+SCANS_MAX = 100  # passes of a progressive JPEG; each decodes the whole picture again
+COUNTED_BYTES_MAX = 50_000_000  # a larger file is walked only to its second frame
 _TIFF_SUB_IFDS, _TIFF_DNG_VERSION = 330, 50706
 _BITS = {"1": 1, "I": 32, "F": 32}  # by Pillow's mode; 8 for all others but I;16 and its kin
 
@@ -61,7 +63,9 @@ def probe(data: bytes) -> Probe:
             mode=image.mode,
             bits=_bits(data, kind, image, tags),
             has_alpha=image.has_transparency_data,
-            frames=_frames(image) if kind in _PAGED else 1,  # last: it moves to other frames
+            frames=_frames(image, len(data))
+            if kind in _PAGED
+            else 1,  # last: it moves to other frames
         )
 
 
@@ -82,6 +86,12 @@ def check_readable(data: bytes, probe: Probe) -> None:
     if wrong is not None:
         raise ImageRefusedError(
             Code.CORRUPT, f"This PNG is damaged: {wrong}. Copy or download it again."
+        )
+    if probe.format == "jpeg" and (scans := count_scans(data)) > SCANS_MAX:
+        raise ImageRefusedError(
+            Code.CORRUPT,
+            f"This JPEG is stored in {scans} passes; ordinary ones have about ten, and more than "
+            f"{SCANS_MAX} are made to keep a decoder busy. Save it again in an image editor.",
         )
     with decoding(data, probe.format), open_image(data, probe.format) as image:
         if probe.format == "jpeg":
@@ -156,9 +166,11 @@ def _bits(data: bytes, kind: str, image: Image.Image, tags: dict[int, object]) -
     return 16 if image.mode.startswith("I;16") else _BITS.get(image.mode, 8)
 
 
-def _frames(image: Image.Image) -> int:
+def _frames(image: Image.Image, size_bytes: int) -> int:
     """Count frames; damage behind the first one does not make that one unreadable."""
     try:
+        if size_bytes > COUNTED_BYTES_MAX:
+            return 2 if getattr(image, "is_animated", False) else 1
         return max(1, int(getattr(image, "n_frames", 1)))
     except Exception:  # noqa: BLE001 - as `decoding` says: Pillow raises nearly everything
         return 1

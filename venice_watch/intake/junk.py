@@ -24,7 +24,7 @@ _PATTERNS = (
     "*.[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f].partial",
     "*.octransferid*.part",
     "*.sync-conflict-*",
-    "*(conflicted copy*",
+    "*(*conflicted copy*",
     "*_conflict-*",
     ".ds_store",
     "thumbs.db",

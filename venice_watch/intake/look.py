@@ -37,7 +37,14 @@ class Survey:
     files: dict[str, Signature] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
+    examples: dict[str, str] = field(default_factory=dict)  # reason: a name that was skipped
     odd: dict[str, str] = field(default_factory=dict)  # path: what it is and what to do
+
+    def skip(self, reason: str, path: str) -> None:
+        """Count a name that is not for us."""
+        self.skipped[reason] += 1
+        if reason != "our own":
+            self.examples.setdefault(reason, path)
 
     @property
     def complete(self) -> bool:
@@ -88,11 +95,13 @@ def _scan_folder(descriptor: int, folder: str, survey: Survey, *, recursive: boo
                 survey.odd[path] = "a symbolic link: copy the file itself into the inbox"
             elif entry.is_dir(follow_symlinks=False):
                 if is_skipped_folder(entry.name):
-                    survey.skipped["system folder"] += 1
-                elif recursive and path.count("/") < DEPTH_MAX:
+                    survey.skip("system folder", path)
+                elif recursive and path.count("/") >= DEPTH_MAX:
+                    survey.skip(f"more than {DEPTH_MAX} folders deep", path)
+                elif recursive:
                     inner.append(path)
             elif reason := skip_reason(entry.name):
-                survey.skipped[reason] += 1
+                survey.skip(reason, path)
             else:
                 _add_file(entry, path, survey)
     return inner

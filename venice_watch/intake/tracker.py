@@ -39,7 +39,7 @@ class Pending:
     look_at: float
     troubles: int = 0
     told: bool = False  # that its end is missing
-    blocked: bool = False  # for `once`: waits for somebody else
+    blocked: str = ""  # by whom or what, where only others can end it
 
 
 class Tracker:
@@ -67,12 +67,14 @@ class Tracker:
         self._ignored: dict[str, Signature] = {}
         self._pending: dict[str, Pending] = {}
         self._odd_told: set[str] = set()
+        self._reasons_told: set[str] = set()
         self._device: int | None = None
         self._observer: NativeObserver | None = None
         self._wake = asyncio.Event()
         self._rescan_at = 0.0
         self._trusted = True
         self._wants_events = False
+        self._watch_failed = False  # and that was said
 
     @property
     def pending(self) -> int:
@@ -104,7 +106,7 @@ class Tracker:
         finally:
             await self._detach()
 
-    async def run_once(self) -> list[str]:
+    async def run_once(self) -> dict[str, str]:
         """Hand over what is complete now, then return the files that were left and why not."""
         await self._begin(watch=False)
         started_at = self._clock.monotonic()
@@ -116,7 +118,10 @@ class Tracker:
             due_at = min(entry.look_at for entry in self._pending.values())
             await self._clock.sleep(max(0.01, due_at - self._clock.monotonic()))
             await self._step(once=True)
-        return sorted(self._pending)
+        return {
+            path: entry.blocked or "it is still changing"
+            for path, entry in sorted(self._pending.items())
+        }
 
     # --- watching --------------------------------------------------------------------------------
 
@@ -140,9 +145,11 @@ class Tracker:
             await asyncio.to_thread(observer.start, recursive=self.folder.recursive)
         except OSError as exc:
             await asyncio.to_thread(observer.stop)
-            self._log.warning("watch.failed", error=str(exc), instead="polling")
+            if not self._watch_failed:
+                self._log.warning("watch.failed", error=str(exc), instead="polling")
+            self._watch_failed = True
         else:
-            self._observer = observer
+            self._observer, self._watch_failed = observer, False
 
     async def _detach(self) -> None:
         if self._observer is not None:
@@ -205,6 +212,10 @@ class Tracker:
             if path not in self._odd_told:
                 self._log.info("file.skipped", path=path, reason=reason)
         self._odd_told = set(survey.odd)
+        for reason, path in survey.examples.items():
+            if reason not in self._reasons_told:
+                self._reasons_told.add(reason)
+                self._log.info("names.skipped", reason=reason, such_as=path)
         for path, signature in survey.files.items():
             self._note(path, signature)
         if self._device not in (None, survey.device):
@@ -317,7 +328,8 @@ class Tracker:
         match verdict:
             case settle.LookAgain():
                 entry.look_at = now + verdict.after_s
-                entry.blocked = sample.writer is settle.Writer.SOME
+                writing = sample.writer is settle.Writer.SOME
+                entry.blocked = "a program is still writing it" if writing else ""
                 self._tell_of_waiting(path, entry, sample)
                 return None
             case _ if not wanted:
@@ -361,7 +373,7 @@ class Tracker:
             self._log.warning("file.unreadable", path=path, error=error.strerror)
         entry.look_at = self._clock.monotonic() + min(high_s, low_s * 2.0**entry.troubles)
         entry.troubles += 1
-        entry.blocked = True
+        entry.blocked = f"it cannot be opened: {error.strerror}"
 
     async def _hand_over(self, arrivals: list[Arrival]) -> None:
         if not arrivals:
@@ -376,6 +388,6 @@ class Tracker:
                 self._known[arrival.path] = arrival.signature
             else:
                 entry.look_at = self._clock.monotonic() + REFUSED_LOOK_S
-                entry.blocked = True
+                entry.blocked = "an earlier version of it is on its way"
         if any(added):
             self._on_arrival()

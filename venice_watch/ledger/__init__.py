@@ -46,9 +46,10 @@ class Result:
     """A verified result in the spool, and the name it will have in the outbox."""
 
     spool_name: str
-    path: str  # absolute, in the outbox
+    path: str | None  # absolute, in the outbox; None where it could not be found out yet
     width: int
     height: int
+    scale: float  # what it really came to
     exclusive: bool = True  # False: the folder overwrites, so a name may be reserved twice
 
 
@@ -82,13 +83,18 @@ class Ledger(Protocol):
     async def enqueue(self, arrivals: Sequence[Arrival], *, now: float) -> list[bool]:
         """Make a job of each file; False where one is on its way at that path already."""
 
-    async def claim(self, *, now: float, only_folders: Collection[str]) -> Job | None:
+    async def claim(
+        self, *, now: float, only_folders: Collection[str], deliver_in: Collection[str] = ()
+    ) -> Job | None:
         """Take the next job that is due: available and in doubt ones become executing.
 
-        A staged one (its delivery failed before) is handed out as it is, once.
+        A staged one (its delivery failed before) comes first and is handed out as it is, once;
+        also from the folders `deliver_in`.
         """
 
-    async def next_due_at(self, *, only_folders: Collection[str]) -> float | None:
+    async def next_due_at(
+        self, *, only_folders: Collection[str], deliver_in: Collection[str] = ()
+    ) -> float | None:
         """Return when the next waiting job is due, or None."""
 
     async def begin(self, job: Job, order: Order, *, now: float) -> Attempt:

@@ -17,7 +17,13 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from venice_watch.errors import StateUnusableError
 
 RETRY_S = 2.0  # between tries while the disk is in trouble
-_DISK_TROUBLE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
+_DISK_TROUBLE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
 BUSY_S = 10.0  # a reader may hold the file for a moment; nobody else writes
 
 _P = ParamSpec("_P")
@@ -82,7 +88,8 @@ class Connection:
         mode = "ro" if self._read_only else "rw"
         try:
             if not self._read_only:
-                self._path.touch(mode=0o600)  # SQLite gives its other files the mode of this one
+                self._path.touch(mode=0o600)
+                self._path.chmod(0o600)  # SQLite gives its other files the mode of this one
             self._db = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode={mode}",
                 uri=True,

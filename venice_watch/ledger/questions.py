@@ -26,13 +26,16 @@ class Questions(Connection):
         return [read_job(row) for row in rows]
 
     @verb
-    def next_due_at(self, *, only_folders: Collection[str]) -> float | None:
+    def next_due_at(
+        self, *, only_folders: Collection[str], deliver_in: Collection[str] = ()
+    ) -> float | None:
         """Return when the next waiting job is due, or None."""
         [(due_at,)] = self._execute(
             "SELECT min(available_at) FROM jobs "  # noqa: S608 - question marks only
             "WHERE state IN ('available', 'in_doubt', 'staged') AND available_at < ? "
-            f"AND folder IN ({marks(only_folders)})",
-            (IN_HAND, *only_folders),
+            f"AND (folder IN ({marks(only_folders)}) "
+            f"OR state = 'staged' AND folder IN ({marks(deliver_in)}))",
+            (IN_HAND, *only_folders, *deliver_in),
         )
         return None if due_at is None else float(due_at)
 
@@ -57,7 +60,10 @@ class Questions(Connection):
     @verb
     def spooled(self) -> list[str]:
         """Return the names in the spool that jobs still need."""
-        rows = self._execute("SELECT spool_name FROM jobs WHERE state = 'staged'")
+        rows = self._execute(
+            "SELECT spool_name FROM jobs WHERE state = 'staged' "
+            "UNION SELECT id || '.png' FROM attempts WHERE ended_at IS NULL"
+        )
         return [row[0] for row in rows]
 
     @verb

@@ -10,7 +10,7 @@ JOB_COLUMNS = (
     "id, folder, path, state, generation, device, inode, size_bytes, mtime_ns, ctime_ns, "
     "incomplete, attempts, available_at, created_at, updated_at, preset, parameters, "
     "source_sha256, work_key, code, message, spool_name, result_path, result_width, "
-    "result_height, original_path, retire"
+    "result_height, original_path, retire, result_scale"
 )
 ATTEMPT_COLUMNS = (
     "id, job_id, work_key, started_at, ended_at, charge, microusd, outcome, status, "
@@ -51,6 +51,7 @@ def read_job(row: Sequence[Any]) -> Job:
         result_height=row[24],
         original_path=None if row[25] is None else os.fsdecode(row[25]),
         retire=None if row[26] is None else Retire(row[26]),
+        result_scale=row[27],
     )
 
 

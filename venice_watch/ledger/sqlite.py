@@ -40,7 +40,8 @@ class SqliteLedger(Questions):
     def _step(self, job: Job, verb: Verb, *, now: float, **changes: object) -> Job:
         """Take one step of the table, if the job still stands where the caller saw it."""
         transition = TRANSITIONS[verb]
-        assert job.state in transition.sources, f"{verb} from {job.state}"
+        if job.state not in transition.sources:
+            raise StaleError(f"job {job.id} is {job.state}: no {verb} from there")
         return self._change(job, now=now, state=transition.target, **changes)
 
     def _change(self, job: Job, *, now: float, **changes: object) -> Job:
@@ -123,19 +124,23 @@ class SqliteLedger(Questions):
         return added
 
     @verb
-    def claim(self, *, now: float, only_folders: Collection[str]) -> Job | None:
+    def claim(
+        self, *, now: float, only_folders: Collection[str], deliver_in: Collection[str] = ()
+    ) -> Job | None:
         """Take the next job that is due."""
+        staged = self._next_due("'staged'", now, {*only_folders, *deliver_in})
+        if staged is not None:
+            return self._change(staged, now=now, available_at=IN_HAND)
+        waiting = self._next_due("'available', 'in_doubt'", now, only_folders)
+        return None if waiting is None else self._step(waiting, Verb.CLAIM, now=now)
+
+    def _next_due(self, states: str, now: float, folders: Collection[str]) -> Job | None:
         jobs = self._jobs(
-            "WHERE state IN ('available', 'in_doubt', 'staged') AND available_at <= ? "
-            f"AND folder IN ({marks(only_folders)}) "
+            f"WHERE state IN ({states}) AND available_at <= ? AND folder IN ({marks(folders)}) "
             "ORDER BY priority DESC, available_at, id LIMIT 1",
-            (now, *only_folders),
+            (now, *folders),
         )
-        if not jobs:
-            return None
-        if jobs[0].state is State.STAGED:
-            return self._change(jobs[0], now=now, available_at=IN_HAND)
-        return self._step(jobs[0], Verb.CLAIM, now=now)
+        return jobs[0] if jobs else None
 
     @verb
     def begin(self, job: Job, order: Order, *, now: float) -> Attempt:
@@ -176,7 +181,7 @@ class SqliteLedger(Questions):
         self, job: Job, attempt: Attempt, closing: Closing, result: Result, *, now: float
     ) -> Job:
         """Record that the result is safe in the spool, and reserve its name in the outbox."""
-        if result.exclusive:
+        if result.exclusive and result.path is not None:
             self._reserve(job, result.path)
         self._close_attempt(job, attempt, closing, now)
         return self._step(
@@ -185,7 +190,8 @@ class SqliteLedger(Questions):
             now=now,
             available_at=IN_HAND,
             spool_name=result.spool_name,
-            result_path=os.fsencode(result.path),
+            result_path=None if result.path is None else os.fsencode(result.path),
+            result_scale=result.scale,
             result_width=result.width,
             result_height=result.height,
         )

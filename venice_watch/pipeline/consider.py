@@ -22,13 +22,18 @@ from venice_watch.job import Job
 from venice_watch.parameters import Contract, Parameters
 
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
+RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
 SPOOL_FREE_BYTES_MIN = 200_000_000  # two of the largest results
 FOLDER_FILE_BYTES_MAX = 64 * 1024
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
 
 
 class HeldError(VeniceWatchError):
-    """The folder must wait for a person: sending would pay for something else than was asked."""
+    """An image must wait for a person: sending would pay for something else than was asked."""
+
+
+class FolderHeldError(HeldError):
+    """All of its folder must wait."""
 
 
 class SkippedError(VeniceWatchError):
@@ -42,6 +47,7 @@ class Admitted:
     parameters: Parameters
     fit: admission.Fit
     prepared: Prepared
+    contract: Contract | None  # of the server, as it was known then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,25 +113,48 @@ def admit(
         parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
         prepared=prepare(data, found, width=fit.width, height=fit.height),
+        contract=contract,
     )
 
 
-def hold_unless_ready(folder: Folder, spool: Path) -> None:
+def hold_unless_ready(folder: Folder, job: Job, fit: admission.Fit, spool: Path) -> None:
     """Find out for free that a paid result could not be kept or delivered; blocks."""
     roots = {"outbox": folder.outbox, "quarantine": folder.quarantine}
     if folder.originals is Originals.ARCHIVE and folder.archive is not None:
         roots["archive"] = folder.archive
     for role, root in roots.items():
         if not root.is_dir():
-            raise HeldError(f"the {role} {root} is not there. Make it, or mount its share.")
+            raise FolderHeldError(f"the {role} {root} is not there. Make it, or mount its share.")
         if not os.access(root, os.W_OK | os.X_OK):
-            raise HeldError(f"the {role} {root} may not be written by this user. Change its owner.")
-    free = shutil.disk_usage(spool).free
-    if free < SPOOL_FREE_BYTES_MIN:
-        raise HeldError(
-            f"the disk of the spool {spool} has {free / 1e6:.0f} MB left, and a result may need "
-            f"{SPOOL_FREE_BYTES_MIN / 1e6:.0f}. Make room."
-        )
+            raise FolderHeldError(
+                f"the {role} {root} may not be written by this user. Change its owner."
+            )
+    result_bytes = fit.result_width * fit.result_height * RESULT_BYTES_PER_PIXEL
+    for role, root, needed in (
+        ("spool", spool, max(SPOOL_FREE_BYTES_MIN, result_bytes)),
+        ("outbox", folder.outbox, result_bytes),
+    ):
+        free = shutil.disk_usage(root).free
+        if free < needed:
+            raise FolderHeldError(
+                f"the disk of the {role} {root} has {free / 1e6:.1f} MB left, and a result may "
+                f"need {needed / 1e6:.1f}. Make room."
+            )
+    _hold_unless_folder(folder.outbox, job.path)
+
+
+def _hold_unless_folder(outbox: Path, path: str) -> None:
+    """Hold an image whose sub-folder in the outbox cannot be had or written."""
+    folder = outbox
+    for part in path.split("/")[:-1]:
+        folder /= part
+        if not os.path.lexists(folder):
+            return
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise HeldError(
+                f"{folder} is not a folder that this user may write, and results of {path} "
+                "belong there. Move it away, or change its owner."
+            )
 
 
 def work_key(sent: bytes, parameters: Parameters, contract: Contract | None) -> bytes:
@@ -166,10 +195,11 @@ def _keep_to_contract(
     if not unsupported:
         return choice.parameters
     droppable = [name for name in unsupported if name != "scale"]
-    if folder.on_unsupported is OnUnsupported.DROP and droppable == unsupported:
+    may_drop = folder.on_unsupported is OnUnsupported.DROP and contract is not None
+    if may_drop and droppable == unsupported:
         return choice.parameters.without(unsupported)
     server = f"the server's contract ({contract})" if contract else "one of the API's contracts"
-    raise HeldError(
+    raise FolderHeldError(
         f"preset {choice.preset!r} sets {', '.join(unsupported)}, which {server} does not have; "
         "it would be paid for and ignored. Change the preset, or set `on_unsupported: drop`"
         + ("" if contract else ", or name the contract in `api.contract`")

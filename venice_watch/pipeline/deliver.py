@@ -4,6 +4,7 @@ Every step may be done again after a crash and finds what was done before.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ from venice_watch.files import originals, place
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.files.spool import drop_spooled
 from venice_watch.job import Attempt, Charge, Job, Retire
-from venice_watch.ledger import NameReservedError
+from venice_watch.ledger import NameReservedError, StaleError
 from venice_watch.pipeline.passage import Parts, Passage
 
 QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + originals.REPORT_SUFFIX)
@@ -26,6 +27,14 @@ NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of o
 
 class DeliveryError(VeniceWatchError):
     """A paid result could not be put into the outbox: it stays in the spool, staged."""
+
+
+class NoArchiveError(VeniceWatchError):
+    """An original is owed to an archive that is no longer configured."""
+
+
+class ResultLostError(VeniceWatchError):
+    """A paid result vanished from the spool: nothing can be delivered any more."""
 
 
 RETIRE = {
@@ -65,6 +74,15 @@ def result_path(folder: Folder, job: Job, name: str) -> Path:
     return folder.outbox / job.path.rpartition("/")[0] / name
 
 
+def result_name(folder: Folder, facts: naming.NameFacts, number: int) -> str:
+    """Return the n-th name to try for a result; `{counter}` counts where the template has it."""
+    template = folder.output.name
+    if "{counter" in template:
+        return naming.render(template, replace(facts, counter=number + 1))
+    name = naming.render(template, facts)
+    return naming.numbered(name, number) if number else name
+
+
 def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
     """Return the report that lies beside a quarantined file."""
     spent = sum(
@@ -93,7 +111,7 @@ def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
         "charged_usd": spent / 1_000_000,
         "at": _time_text(job.updated_at),
         "version": __version__,
-        "job": job.id,
+        "job": f"{job.id}-{round(job.created_at * 1e6)}",  # tells two ledgers' jobs apart
     }
 
 
@@ -116,14 +134,19 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
     try:
         await _publish(parts, passage, spooled, resumed=resumed)
     except OSError as exc:
+        if not await asyncio.to_thread(spooled.exists):
+            raise ResultLostError(f"the paid result {spooled} is gone from the spool") from exc
         where = exc.filename or passage.folder.outbox
         raise DeliveryError(f"{where}: {exc.strerror or exc}") from exc
     passage.job = await parts.ledger.complete(
         passage.job, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
     )
-    await asyncio.to_thread(drop_spooled, parts.spool, spooled.name)
+    try:
+        await asyncio.to_thread(drop_spooled, parts.spool, spooled.name)
+    except OSError as exc:
+        passage.log.warning("spool.leftover", file=spooled.name, error=exc.strerror)
     parts.tally.completed += 1
-    parts.tally.undelivered.pop(passage.job.path, None)
+    parts.tally.undelivered.pop((passage.folder.name, passage.job.path), None)
     passage.log.info(
         "image.completed",
         result=passage.job.result_path,
@@ -137,6 +160,8 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
 async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> None:
     """Let the result appear under its reserved name, or the next free one."""
     output = passage.folder.output
+    if passage.job.result_path is None:
+        await _reserve_first_name(parts, passage)
     while True:
         assert passage.job.result_path is not None
         target = Path(passage.job.result_path)
@@ -156,6 +181,30 @@ async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bo
             await _reserve_next_name(parts, passage, target)
         else:
             return
+
+
+async def _reserve_first_name(parts: Parts, passage: Passage) -> None:
+    """Reserve the name that could not be found when the result was staged."""
+    folder, job = passage.folder, passage.job
+    assert job.result_width is not None, "known since it was staged"
+    assert job.result_height is not None, "known since it was staged"
+    facts = name_facts(
+        job,
+        preset=job.preset or folder.preset,
+        scale=job.result_scale or 1.0,
+        width=job.result_width,
+        height=job.result_height,
+        now=parts.clock.now(),
+    )
+    overwrite = folder.output.on_conflict is OnConflict.OVERWRITE
+    for number in range(NAMES_MAX):
+        path = result_path(folder, job, result_name(folder, facts, number))
+        if not overwrite and await asyncio.to_thread(is_taken, path):
+            continue
+        with contextlib.suppress(NameReservedError):
+            passage.job = await parts.ledger.rename_result(job, str(path), now=parts.clock.now())
+            return
+    raise DeliveryError(f"{folder.outbox}: no free name for {job.path}")
 
 
 async def _reserve_next_name(parts: Parts, passage: Passage, taken: Path) -> None:
@@ -183,6 +232,10 @@ async def retire(parts: Parts, passage: Passage) -> None:
         report = report_for(job, await parts.ledger.attempts(job))
     try:
         where = await asyncio.to_thread(put_original_away, folder, job, report)
+        original_path = None if where is None else str(where)
+        await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
+    except StaleError as exc:
+        passage.log.warning("job.moved_on", error=str(exc))
     except (SourceGoneError, SourceChangedError, UnsafeSourceError) as exc:
         passage.log.warning("original.not_there", reason=str(exc))
         nothing = replace(job, retire=Retire.NONE)
@@ -191,8 +244,6 @@ async def retire(parts: Parts, passage: Passage) -> None:
     except (OSError, VeniceWatchError) as exc:
         passage.log.error("original.stuck", error=str(exc), next="tried again by itself")
     else:
-        original_path = None if where is None else str(where)
-        await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
         if job.retire is not Retire.KEEP:
             tracker.left(job.path)
 
@@ -222,7 +273,12 @@ def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | N
 
     match job.retire:
         case Retire.ARCHIVE:
-            assert folder.archive is not None, "checked with the configuration"
+            if folder.archive is None:
+                raise NoArchiveError(
+                    f"{job.path} was done when originals went to an archive, and folder "
+                    f"{folder.name!r} has none any more. It stays in the inbox; name an archive "
+                    "to have it moved, or move it yourself."
+                )
             return originals.put_away(
                 folder.inbox,
                 job.path,

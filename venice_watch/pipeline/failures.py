@@ -1,5 +1,6 @@
 """What becomes of an image that did not get through: one decision, and one ledger verb for it."""
 
+import json
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
@@ -8,13 +9,18 @@ from venice_watch import retry
 from venice_watch.config.model import OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
-from venice_watch.job import Attempt, Charge, Closing, State
+from venice_watch.job import FINAL, Attempt, Charge, Closing, State
 from venice_watch.ledger import Known, StaleError
-from venice_watch.outcome import Failure
-from venice_watch.pipeline.consider import HeldError, SkippedError, rules_digest
-from venice_watch.pipeline.deliver import DeliveryError, retire
-from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.send import SendFailedError
+from venice_watch.outcome import Doubtful, Failure
+from venice_watch.pipeline.consider import (
+    FolderHeldError,
+    HeldError,
+    SkippedError,
+    rules_digest,
+)
+from venice_watch.pipeline.deliver import DeliveryError, ResultLostError, retire
+from venice_watch.pipeline.passage import Hold, Parts, Passage
+from venice_watch.pipeline.send import SendFailedError, adopt
 from venice_watch.venice.gate import DrainingError
 
 HELD_S = 30.0  # between looks at a folder that waits for a person
@@ -26,10 +32,21 @@ BUG_S = 60.0  # before an image that met a bug of ours is tried again
 async def settle(parts: Parts, passage: Passage, error: Exception) -> None:
     """Write down what becomes of an image whose way ended with `error`."""
     handler = next((made for kind, made in _HANDLERS if isinstance(error, kind)), _on_bug)
+    if passage.attempt is not None and not isinstance(error, SendFailedError):
+        handler = _on_bug_after_paying
+    elif passage.job.state in FINAL:
+        handler = _on_bug  # what is left of it is owed, and done by itself
     try:
         await handler(parts, passage, error)
     except StaleError as exc:
         passage.log.warning("job.moved_on", error=str(exc))
+
+
+async def settle_open_attempt(parts: Parts, passage: Passage, attempt: Attempt, words: str) -> None:
+    """Settle a request whose end was never written down: adopt its result, or doubt it."""
+    scale = float(json.loads(passage.job.parameters or "{}").get("scale", 2))
+    if not await adopt(parts, passage, attempt, scale=scale):
+        await settle_request(parts, passage, attempt, Doubtful(words=words))
 
 
 async def settle_request(
@@ -57,6 +74,7 @@ async def settle_request(
     )
     now = parts.clock.now()
     ended = (attempt, closing)
+    passage.attempt = None
     match decision:
         case retry.Discard():
             await _discard(parts, passage, decision.code, decision.message, ended=ended)
@@ -165,10 +183,10 @@ async def _on_refused(parts: Parts, passage: Passage, error: ImageRefusedError) 
 
 
 async def _on_undelivered(parts: Parts, passage: Passage, error: DeliveryError) -> None:
-    path, now = passage.job.path, parts.clock.now()
-    if path not in parts.tally.undelivered:
+    key, now = (passage.folder.name, passage.job.path), parts.clock.now()
+    if key not in parts.tally.undelivered:
         passage.log.error("delivery.failed", error=str(error), next="tried again by itself")
-    parts.tally.undelivered[path] = str(error)
+    parts.tally.undelivered[key] = str(error)
     passage.job = await parts.ledger.postpone(
         passage.job, until=now + DELIVERY_S, message=str(error), now=now
     )
@@ -205,11 +223,27 @@ async def _on_draining(parts: Parts, passage: Passage, _error: DrainingError) ->
     await _put_back(parts, passage, "stopped before it was sent")
 
 
-async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
-    if parts.tally.held.get(passage.folder.name) != str(error):
-        parts.tally.held[passage.folder.name] = str(error)
+async def _on_result_lost(parts: Parts, passage: Passage, error: ResultLostError) -> None:
+    reason = f"{error}, so it cannot be delivered. Move the file back to pay for it again."
+    await _discard(parts, passage, Code.NOT_DELIVERED, reason)
+
+
+async def _on_folder_held(parts: Parts, passage: Passage, error: FolderHeldError) -> None:
+    """Hold all of the folder: no use in reading the next image only to put it back."""
+    name = passage.folder.name
+    earlier = parts.tally.held.get(name)
+    if earlier is None or earlier.why != str(error):
         passage.log.error("folder.held", reason=str(error))
-    await _put_back(parts, passage, str(error), after_s=HELD_S)
+    parts.tally.held[name] = Hold(why=str(error), until=parts.clock.monotonic() + HELD_S)
+    await _put_back(parts, passage, str(error))
+
+
+async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
+    if passage.job.message != str(error):
+        passage.log.error("image.held", reason=str(error))
+    low_s, high_s = TROUBLE_S
+    after_s = min(high_s, max(low_s, parts.clock.now() - passage.job.created_at))
+    await _put_back(parts, passage, str(error), after_s=after_s)
 
 
 async def _on_unreadable(parts: Parts, passage: Passage, error: OSError) -> None:
@@ -233,6 +267,14 @@ async def _on_bug(parts: Parts, passage: Passage, error: Exception) -> None:
             await _put_back(parts, passage, why, after_s=BUG_S, counted=True)
 
 
+async def _on_bug_after_paying(parts: Parts, passage: Passage, error: Exception) -> None:
+    """Never send again what may be paid for: its result is adopted, or it is in doubt."""
+    assert passage.attempt is not None, "the caller looked"
+    passage.log.error("request.bug", exc_info=error)
+    words = f"an internal error while it was under way: {type(error).__name__}"
+    await settle_open_attempt(parts, passage, passage.attempt, words)
+
+
 _Handler = Callable[[Parts, Passage, Any], Awaitable[None]]
 _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (SendFailedError, _on_send_failed),
@@ -243,6 +285,8 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (SourceChangedError, _on_changed),
     (UnsafeSourceError, _on_changed),
     (DrainingError, _on_draining),
+    (ResultLostError, _on_result_lost),
+    (FolderHeldError, _on_folder_held),
     (HeldError, _on_held),
     (OSError, _on_unreadable),
 )

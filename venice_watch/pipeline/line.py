@@ -2,43 +2,47 @@
 
 import asyncio
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from venice_watch.config.model import Folder, OnConflict
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import read_source
-from venice_watch.images.png import BrokenPngError, verify_file
 from venice_watch.images.probe import Probe
-from venice_watch.job import Charge, Closing, Job, State
-from venice_watch.ledger import OpenAttempt
-from venice_watch.outcome import Doubtful, Succeeded
+from venice_watch.job import Job, State
 from venice_watch.pipeline import consider, deliver, failures
-from venice_watch.pipeline.consider import Admitted, SkippedError
+from venice_watch.pipeline.consider import Admitted, FolderHeldError, SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.send import result_name, send, spool_name, stage
+from venice_watch.pipeline.send import send
 
 
-async def work(parts: Parts, folder: Folder, job: Job) -> None:
-    """Take a claimed job as far as it goes, and write down where that is."""
+async def work(
+    parts: Parts, folder: Folder, job: Job, on_sent: Callable[[], None] = lambda: None
+) -> None:
+    """Take a claimed job as far as it goes, and write down where that is.
+
+    `on_sent` is called when nothing is left but its delivery, which takes nobody's turn.
+    """
     passage = Passage.of(parts, folder, job)
     try:
-        await _advance(parts, passage)
+        await _advance(parts, passage, on_sent)
     except Exception as exc:  # noqa: BLE001 - the one place where failures become decisions
         await failures.settle(parts, passage, exc)
 
 
-async def _advance(parts: Parts, passage: Passage) -> None:
+async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) -> None:
     if passage.job.state is State.STAGED:
+        on_sent()
         await deliver.deliver(parts, passage, resumed=True)
         return
     data = await _read(passage)
     await deliver.remove_answered_reports(parts, _sha256(passage))
     probe = await _choose(parts, passage, data)
-    await asyncio.to_thread(consider.hold_unless_ready, passage.folder, parts.spool)
+    await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
     del data  # what is sent is in `admitted`; a converted original need not stay in memory
     await send(parts, passage, admitted)
+    del admitted  # the result is on the disk
+    on_sent()
     await deliver.deliver(parts, passage, resumed=False)
 
 
@@ -76,8 +80,15 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     admitted = await parts.decode(
         consider.admit, passage.folder, data, probe, passage.choice, parts.account.contract
     )
+    await asyncio.to_thread(
+        consider.hold_unless_ready, passage.folder, passage.job, admitted.fit, parts.spool
+    )
+    for (name, path), why in parts.tally.undelivered.items():
+        if name == passage.folder.name:
+            raise FolderHeldError(f"a result waits for the outbox already ({path}): {why}")
     if passage.folder.output.on_conflict is OnConflict.SKIP:
         await asyncio.to_thread(_skip_what_is_there, parts, passage, admitted)
+    parts.tally.held.pop(passage.folder.name, None)
     return admitted
 
 
@@ -92,7 +103,7 @@ def _skip_what_is_there(parts: Parts, passage: Passage, admitted: Admitted) -> N
         height=admitted.fit.result_height,
         now=parts.clock.now(),
     )
-    name = result_name(passage.folder, facts, 0)
+    name = deliver.result_name(passage.folder, facts, 0)
     path = deliver.result_path(passage.folder, passage.job, name)
     if deliver.is_taken(path):
         raise SkippedError(f"{path} is there already, and `on_conflict` is `skip`")
@@ -109,35 +120,29 @@ async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
             parts.log.warning("recover.folder_unknown", folder=one.job.folder, path=one.job.path)
             continue
         passage = Passage.of(parts, folder, one.job)
-        if not await _adopt(parts, passage, one):
-            failure = Doubtful(words="the daemon died while this request was under way")
-            await failures.settle_request(parts, passage, one.attempt, failure)
+        passage.attempt = one.attempt
+        try:
+            await failures.settle_open_attempt(
+                parts, passage, one.attempt, "the daemon died while this request was under way"
+            )
+        except Exception as exc:
+            passage.log.error("recover.bug", exc_info=exc)
     await put_owed_away(parts, folders)
 
 
-async def put_owed_away(parts: Parts, folders: Mapping[str, Folder]) -> None:
-    """Put away the originals of jobs that ended before they could be."""
+async def put_owed_away(
+    parts: Parts, folders: Mapping[str, Folder], *, without: Collection[int] = ()
+) -> None:
+    """Put away the originals of jobs that ended before they could be.
+
+    `without` are the jobs that somebody is putting away right now.
+    """
     for job in await parts.ledger.owed():
         folder = folders.get(job.folder)
-        if folder is not None:
-            await deliver.retire(parts, Passage.of(parts, folder, job))
-
-
-async def _adopt(parts: Parts, passage: Passage, one: OpenAttempt) -> bool:
-    """Stage a result that was whole in the spool before its attempt could be closed."""
-    try:
-        facts = await asyncio.to_thread(verify_file, parts.spool / spool_name(one.attempt))
-    except (OSError, BrokenPngError):
-        return False
-    closing = Closing(
-        outcome="adopted", charge=Charge.CHARGED, microusd=one.attempt.microusd, status=200
-    )
-    size = Succeeded(width=facts.width, height=facts.height)
-    scale = float(json.loads(one.job.parameters or "{}").get("scale", 2))
-    await stage(parts, passage, one.attempt, closing, size=size, scale=scale)
-    now = parts.clock.now()
-    await parts.ledger.postpone(
-        passage.job, until=now, message="adopted after the daemon had died", now=now
-    )
-    passage.log.info("image.adopted", attempt=one.attempt.id)
-    return True
+        if folder is None or job.id in without:
+            continue
+        passage = Passage.of(parts, folder, job)
+        try:
+            await deliver.retire(parts, passage)
+        except Exception as exc:
+            passage.log.error("job.bug", exc_info=exc)

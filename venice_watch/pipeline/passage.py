@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, Folder
 from venice_watch.intake.tracker import Tracker
-from venice_watch.job import Job
+from venice_watch.job import Attempt, Job
 from venice_watch.ledger import Ledger
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
@@ -23,6 +23,17 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A folder that waits for a person: why, and until when nothing more is tried."""
+
+    why: str
+    until: float  # monotonic
+
+    def __str__(self) -> str:
+        return self.why
+
+
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """What a run did: shown by `once` and `demo`, and decides their exit code."""
@@ -31,8 +42,8 @@ class Tally:
     quarantined: int = 0
     skipped: int = 0
     spent_microusd: int = 0
-    held: dict[str, str] = field(default_factory=dict)  # folder: why
-    undelivered: dict[str, str] = field(default_factory=dict)  # path: why
+    held: dict[str, Hold] = field(default_factory=dict)  # by folder
+    undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +77,7 @@ class Passage:
     log: FilteringBoundLogger
     source_sha256: bytes | None = None
     choice: Choice | None = None
+    attempt: Attempt | None = None  # open: its money's fate is not written down yet
 
     @classmethod
     def of(cls, parts: Parts, folder: Folder, job: Job) -> "Passage":

@@ -3,18 +3,18 @@
 import asyncio
 from dataclasses import replace
 
-from venice_watch import naming
-from venice_watch.config.model import Folder, OnConflict
+from venice_watch.config.model import OnConflict
 from venice_watch.errors import VeniceWatchError
+from venice_watch.files.source import check_version
 from venice_watch.files.spool import SpoolFile
-from venice_watch.images.png import PngVerifier
-from venice_watch.job import Attempt, Closing
+from venice_watch.images.png import BrokenPngError, PngVerifier, verify_file
+from venice_watch.job import Attempt, Charge, Closing
 from venice_watch.ledger import NameReservedError, Order, Result
 from venice_watch.outcome import Failure, Outcome, Succeeded
 from venice_watch.pipeline import deliver
-from venice_watch.pipeline.consider import Admitted, work_key
+from venice_watch.pipeline.consider import Admitted, HeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.venice.classify import Exchange, Phase, classify
+from venice_watch.venice.classify import classify, read_limit
 from venice_watch.venice.client import Upload
 
 SPOOL_S = 5.0  # between tries to write a paid result while the spool's disk is in trouble
@@ -30,21 +30,26 @@ class SendFailedError(VeniceWatchError):
 
 
 async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
-    """Send one request and stage its result. Raises SendFailedError or DrainingError."""
+    """Send one request and stage its result.
+
+    Raises SendFailedError, DrainingError, SourceGoneError, SourceChangedError or HeldError. From
+    `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be closed.
+    """
     order = _order(parts, passage, admitted)
-    async with parts.gate.turn(passage.folder.name):
-        attempt = await parts.ledger.begin(passage.job, order, now=parts.clock.now())
-        file = await asyncio.to_thread(SpoolFile, parts.spool, spool_name(attempt))
-        try:
+    file = await asyncio.to_thread(SpoolFile, parts.spool)
+    try:
+        async with parts.gate.turn(passage.folder.name):
+            await _look_once_more(parts, passage, admitted)
+            attempt = await parts.ledger.begin(passage.job, order, now=parts.clock.now())
+            passage.attempt = attempt
             outcome = await _request(parts, passage, admitted, file)
             if isinstance(outcome, Succeeded):
-                await _commit(parts, file)
-        finally:
-            file.close()
+                await _commit(parts, file, spool_name(attempt))
+    finally:
+        file.close()
     if not isinstance(outcome, Succeeded):
         raise SendFailedError(attempt, outcome)
     parts.account.succeeded()
-    parts.tally.held.pop(passage.folder.name, None)
     fit = admitted.fit
     scale = round(max(outcome.width / fit.width, outcome.height / fit.height), 2)
     closing = Closing(
@@ -54,7 +59,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    await stage(parts, passage, attempt, closing, size=outcome, scale=scale)
+    await _stage(parts, passage, attempt, closing, size=outcome, scale=scale)
 
 
 def spool_name(attempt: Attempt) -> str:
@@ -62,7 +67,35 @@ def spool_name(attempt: Attempt) -> str:
     return f"{attempt.id}.png"
 
 
-async def stage(
+async def adopt(parts: Parts, passage: Passage, attempt: Attempt, *, scale: float) -> bool:
+    """Stage a result that is whole in the spool though its attempt was never closed."""
+    try:
+        facts = await asyncio.to_thread(verify_file, parts.spool / spool_name(attempt))
+    except (OSError, BrokenPngError):
+        return False
+    closing = Closing(
+        outcome="adopted", charge=Charge.CHARGED, microusd=attempt.microusd, status=200
+    )
+    size = Succeeded(width=facts.width, height=facts.height)
+    await _stage(parts, passage, attempt, closing, size=size, scale=scale)
+    now = parts.clock.now()
+    passage.job = await parts.ledger.postpone(
+        passage.job, until=now, message="adopted from the spool", now=now
+    )
+    passage.log.info("image.adopted", attempt=attempt.id)
+    return True
+
+
+async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) -> None:
+    """Make sure, just before it is paid, that it is still wanted as it was admitted."""
+    await asyncio.to_thread(
+        check_version, passage.folder.inbox, passage.job.path, passage.job.signature
+    )
+    if parts.account.contract != admitted.contract:
+        raise HeldError("the server's contract was found out meanwhile")
+
+
+async def _stage(
     parts: Parts,
     passage: Passage,
     attempt: Attempt,
@@ -71,7 +104,41 @@ async def stage(
     size: Succeeded,
     scale: float,
 ) -> None:
-    """Write down that the result is safe, and reserve the first free name for it."""
+    """Write down that the result is safe, with the first free name where one can be found.
+
+    An outbox in trouble is no reason to forget what is paid: the name is then found later.
+    """
+    taken: set[str] = set()
+    while True:
+        try:
+            path = await _find_name(parts, passage, size, scale, taken)
+        except OSError:
+            path = None
+        result = Result(
+            spool_name=spool_name(attempt),
+            path=path,
+            width=size.width,
+            height=size.height,
+            scale=scale,
+            exclusive=passage.folder.output.on_conflict is not OnConflict.OVERWRITE,
+        )
+        try:
+            passage.job = await parts.ledger.stage(
+                passage.job, attempt, closing, result, now=parts.clock.now()
+            )
+        except NameReservedError:
+            assert path is not None, "only a name can be reserved"
+            taken.add(path)
+            continue
+        passage.attempt = None
+        parts.tally.spent_microusd += closing.microusd or 0
+        return
+
+
+async def _find_name(
+    parts: Parts, passage: Passage, size: Succeeded, scale: float, taken: set[str]
+) -> str | None:
+    """Return the first name that is free on disk and not in `taken`."""
     folder, job = passage.folder, passage.job
     facts = deliver.name_facts(
         job,
@@ -83,34 +150,12 @@ async def stage(
     )
     overwrite = folder.output.on_conflict is OnConflict.OVERWRITE
     for number in range(deliver.NAMES_MAX):
-        path = deliver.result_path(folder, job, result_name(folder, facts, number))
-        if not overwrite and await asyncio.to_thread(deliver.is_taken, path):
+        path = deliver.result_path(folder, job, deliver.result_name(folder, facts, number))
+        if str(path) in taken:
             continue
-        result = Result(
-            spool_name=spool_name(attempt),
-            path=str(path),
-            width=size.width,
-            height=size.height,
-            exclusive=not overwrite,
-        )
-        try:
-            passage.job = await parts.ledger.stage(
-                job, attempt, closing, result, now=parts.clock.now()
-            )
-        except NameReservedError:
-            continue
-        parts.tally.spent_microusd += closing.microusd or 0
-        return
-    raise AssertionError(f"{deliver.NAMES_MAX} files of one name in {folder.outbox}")
-
-
-def result_name(folder: Folder, facts: naming.NameFacts, number: int) -> str:
-    """Return the n-th name to try for a result; `{counter}` counts where the template has it."""
-    template = folder.output.name
-    if "{counter" in template:
-        return naming.render(template, replace(facts, counter=number + 1))
-    name = naming.render(template, facts)
-    return naming.numbered(name, number) if number else name
+        if overwrite or not await asyncio.to_thread(deliver.is_taken, path):
+            return str(path)
+    return None
 
 
 class _VerifyingSink:
@@ -136,7 +181,7 @@ def _order(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
     assert passage.source_sha256 is not None, "read before it is sent"
     parameters = admitted.parameters
     return Order(
-        work_key=work_key(admitted.prepared.data, parameters, parts.account.contract),
+        work_key=work_key(admitted.prepared.data, parameters, admitted.contract),
         source_sha256=passage.source_sha256,
         preset=passage.choice.preset,
         parameters=parameters.canonical(),
@@ -152,12 +197,9 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
         extension=prepared.extension,
         fields=admitted.parameters.to_fields(),
     )
-    try:
-        exchange = await parts.client.upscale(upload, _VerifyingSink(file))
-    except Exception as exc:
-        # a bug of ours: the money's fate is unknown, and the attempt must be closed as that
-        passage.log.error("request.bug", exc_info=exc)
-        exchange = Exchange(phase=Phase.SENT, headers={}, error=type(exc).__name__)
+    exchange = await parts.client.upscale(upload, _VerifyingSink(file))
+    if exchange.bug is not None:
+        passage.log.error("request.bug", exc_info=exchange.bug)
     outcome = classify(
         exchange,
         wanted=(fit.result_width, fit.result_height),
@@ -167,18 +209,18 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
     # once more, after the JSON around it is gone: what is written down holds no key
     outcome = replace(outcome, words=parts.client.redact(outcome.words))
     await parts.gate.report(outcome)
-    limit = exchange.headers.get("x-ratelimit-limit-requests", "")
-    if limit.isascii() and limit.isdigit() and int(limit) > 0:
-        await parts.gate.learn_rate(int(limit))
+    limit = read_limit(exchange.headers)
+    if limit is not None:
+        await parts.gate.learn_rate(limit)
     return outcome
 
 
-async def _commit(parts: Parts, file: SpoolFile) -> None:
+async def _commit(parts: Parts, file: SpoolFile, name: str) -> None:
     """Make a paid result durable, however long our own disk takes to be mended."""
     told = False
     while True:
         try:
-            await asyncio.to_thread(file.commit)
+            await asyncio.to_thread(file.commit, name)
         except OSError as exc:
             if not told:
                 parts.log.error(

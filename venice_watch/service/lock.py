@@ -52,7 +52,8 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
             "command": command,
         }
-        os.write(descriptor, json.dumps(facts).encode())
+        with contextlib.suppress(OSError):  # a full disk: who holds it stays unsaid, not unheld
+            os.write(descriptor, json.dumps(facts).encode())
         yield
         os.ftruncate(descriptor, 0)
     finally:

@@ -13,24 +13,13 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-REDACTED = "[key removed]"
-SECRET_CHARACTERS_MIN = 4  # shorter ones stand in too many words to be taken out
+from venice_watch.redact import Redactor
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-class Redactor:
-    """Takes secrets out of whatever is about to be written."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = sorted(
-            {one for one in secrets if len(one) >= SECRET_CHARACTERS_MIN}, key=len, reverse=True
-        )
-
-    def text(self, text: str) -> str:
-        """Return `text` without secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, REDACTED)
-        return text
+class LogRedactor(Redactor):
+    """Takes secrets out of whatever is about to be written; a structlog processor."""
 
     def value(self, value: object) -> object:
         """Return a value without secrets, however deep they are."""
@@ -65,7 +54,7 @@ def configure(
     stream = stream or sys.stderr
     if style == "auto":
         style = "console" if stream.isatty() else "logfmt"
-    redactor = Redactor(secrets)
+    redactor = LogRedactor(secrets)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -110,7 +99,12 @@ class _Lines:
             shown = f"\x1b[{self._COLOURS.get(level, '0')}m{shown}\x1b[0m"
             when = when[11:19]
         line = f"{when} {shown} {name} {pairs}".rstrip()
-        return f"{line}\n{trace}" if trace else line
+        return f"{line}\n{_harmless(str(trace))}" if trace else line
+
+
+def _harmless(text: str) -> str:
+    """Return lines without what moves a terminal's cursor: they may quote file names."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def _quoted(value: object) -> str:
@@ -130,11 +124,15 @@ class _Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand one record on."""
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # a library's mistake must not end what it does
+            message = str(record.msg)
         self._log.log(
-            record.levelno,
+            min(record.levelno // 10, 5) * 10,  # structlog knows the five usual levels only
             "library.log",
             logger=record.name,
-            message=record.getMessage(),
+            message=message,
             exc_info=record.exc_info or None,
         )
 

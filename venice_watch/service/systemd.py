@@ -21,7 +21,8 @@ class Notifier:
         if environment.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
             return None
         text = environment.get("WATCHDOG_USEC", "")
-        return int(text) / 2_000_000 if text.isdigit() and int(text) > 0 else None
+        given = text.isascii() and text.isdecimal() and int(text) > 0
+        return int(text) / 2_000_000 if given else None
 
     def send(self, **variables: str | int) -> None:
         """Send variables such as READY=1 or STATUS=text; a socket that is away is no error."""

@@ -77,9 +77,16 @@ class Account:
                 self._probe_s = min(PROBE_S[1], self._probe_s * 2)
             first = False
             self._halted.clear()  # before asking: a refusal meanwhile asks for another probe
-            if not await self._probe():
+            if not await self._try_probe():
                 self._halted.set()
             self._asked.set()
+
+    async def _try_probe(self) -> bool:
+        try:
+            return await self._probe()
+        except Exception:  # noqa: BLE001 - nothing a server says may end the daemon
+            self._log.exception("account.bug")
+            return False
 
     async def _probe(self) -> bool:
         """Ask once; open the gate and return True if images may be sent."""
@@ -94,7 +101,11 @@ class Account:
         if facts.requests_per_minute is not None:  # else what the headers told still stands
             await self._gate.learn_rate(facts.requests_per_minute)
         if self.contract is None:
-            self.contract = await self._client.find_contract()
+            answer = await self._client.find_contract()
+            if answer.failed:
+                where = "" if answer.status is None else f"HTTP {answer.status}: "
+                return await self._stay_shut(f"{where}{answer.words}")
+            self.contract = answer.contract
         self._prices |= await self._client.read_prices() or {}
         self._log.info(
             "account.ready",

@@ -26,6 +26,7 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
+from venice_watch.parameters import RESULT_PIXELS_MAX
 
 WORDS_MAX = 500  # characters of the server's words that are kept
 RATE_WAIT_S = 5.0  # after a 429 that names no time
@@ -35,8 +36,11 @@ WAIT_MAX_S = 120.0  # no header makes us wait longer than this at a time
 WAIT_MIN_S = 1.0  # and none makes us come back sooner
 MILLISECONDS_FROM = 1e11  # a Unix time above this is in milliseconds
 REFUSED_BY_PROXY = frozenset({521, 523, 525, 526})  # it never reached the API
+REDUCED_FROM_PIXELS = RESULT_PIXELS_MAX * 3 // 4  # a smaller result needs no reduction
+LIMIT_DIGITS_MAX = 6  # of requests a minute; more is garbage
+TRY_AGAIN = frozenset({408, 409, 421, 425})  # the server did not come to look at the image
 ACCOUNT = frozenset({401, 402, 403})
-NOT_THE_API = frozenset({301, 302, 303, 307, 308, 404, 405, 410})
+NOT_THE_API = frozenset({*range(300, 400), 404, 405, 407, 410})
 
 
 class Phase(IntEnum):
@@ -60,6 +64,7 @@ class Exchange:
     size: tuple[int, int] | None = None  # of a whole, verified image
     broken: str | None = None  # why the image is no whole PNG
     error: str | None = None  # what the transport said
+    bug: Exception | None = None  # what went wrong on our side
 
 
 def classify(
@@ -112,12 +117,16 @@ def _classify_success(
 
 def _classify_refusal(status: int, words: str) -> Outcome:
     """Judge a 3xx or 4xx: nothing was charged; whose fault is it?"""
+    if status == 408:  # noqa: PLR2004 - the server waited for a body that did not come whole
+        return Unsent(words=f"HTTP {status}: {words}")
     if status in ACCOUNT:
         return AccountRefused(words=f"HTTP {status}: {words}")
     if status in NOT_THE_API:
         return AccountRefused(
             words=f"HTTP {status} from the upscale address: {words}. Check `api.base_url`."
         )
+    if status in TRY_AGAIN:
+        return Unsent(words=f"HTTP {status}: {words}")
     return Rejected(words=words)
 
 
@@ -150,15 +159,16 @@ def _classify_throttle(headers: Mapping[str, str], words: str, now: float) -> Th
 def fits(size: tuple[int, int], wanted: tuple[int, int], sent: tuple[int, int]) -> bool:
     """Tell whether a result is as asked for, or reduced in proportion (the server may).
 
-    A side may be off by one pixel: servers round either way. What is no larger than the source
-    was not reduced: it is wrong, unless no more was asked for.
+    A side may be off by one pixel: servers round either way. A reduction is believed only near
+    the API's limit, and never down to what was sent: anything else is not what was paid for.
     """
     (width, height), (wanted_width, wanted_height) = size, wanted
     if abs(width - wanted_width) <= 1 and abs(height - wanted_height) <= 1:
         return True
     if width > wanted_width + 1 or height > wanted_height + 1:
         return False
-    if width <= sent[0] or height <= sent[1]:
+    near_limit = wanted_width * wanted_height >= REDUCED_FROM_PIXELS
+    if not near_limit or width <= sent[0] or height <= sent[1]:
         return False
     off_height = abs(height - width * wanted_height / wanted_width)
     off_width = abs(width - height * wanted_width / wanted_height)
@@ -227,6 +237,13 @@ def read_wait_s(headers: Mapping[str, str], now: float) -> float | None:
         return None
     # the server's own clock where it tells it: ours may be wrong
     return _sane((when - _server_time(headers, now)).total_seconds())
+
+
+def read_limit(headers: Mapping[str, str]) -> int | None:
+    """Return the requests a minute that an answer names, or None."""
+    text = headers.get("x-ratelimit-limit-requests", "").strip()
+    usable = text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX
+    return int(text) or None if usable else None
 
 
 def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:

@@ -5,12 +5,12 @@ the server says passes `redact` before anybody else sees it: a server may echo t
 """
 
 import asyncio
-import contextlib
 import io
 import json
 import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -21,12 +21,12 @@ from venice_watch import __version__
 from venice_watch.config.model import Api
 from venice_watch.errors import VeniceWatchError
 from venice_watch.parameters import Contract
+from venice_watch.redact import REDACTED, Redactor
 from venice_watch.venice.classify import Exchange, Phase, describe, parse_json
 
 ANSWER_BYTES_MAX = 160_000_000  # a 16.7-megapixel RGBA PNG can be about 80 MB
 WORDS_BYTES_MAX = 64 * 1024  # read of an answer that is no image
 FREE_TIMEOUT_S = 20.0  # for the requests that cost nothing
-REDACTED = "[key removed]"
 _PHASES = {
     "http11.send_request_headers.started": Phase.SENDING,
     "http11.send_request_body.complete": Phase.SENT,
@@ -80,6 +80,22 @@ class KeyFacts:
         return self.status == httpx.codes.OK and self.permitted is not False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractAnswer:
+    """What the free request for the contract brought; `status` None: no answer."""
+
+    status: int | None
+    words: str
+    contract: Contract | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether asking again may tell more: no answer, a refused key, a busy server."""
+        if self.status is None or self.status >= httpx.codes.INTERNAL_SERVER_ERROR:
+            return True
+        return self.status in (401, 402, 403, 408, 429)
+
+
 class VeniceClient:
     """A connection pool to the API; use it as an async context manager."""
 
@@ -87,14 +103,17 @@ class VeniceClient:
         self, base_url: str, key: str, timeouts: Timeouts, *, connections_max: int
     ) -> None:
         self._key = key
+        self._redactor = Redactor((key,))
         self._timeouts = timeouts
-        loopback = urlsplit(base_url).hostname in ("localhost", "127.0.0.1", "::1")
+        # a proxy serves the way out, encrypted; plain http is for this machine and stays on it
+        encrypted = urlsplit(base_url).scheme == "https"
         self._http = httpx.AsyncClient(
             base_url=base_url,
             http1=True,
             http2=False,
             follow_redirects=False,  # the key goes nowhere else
-            trust_env=not loopback,  # proxies serve the way out, not the way in
+            trust_env=encrypted,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # none is ever kept
             timeout=httpx.Timeout(
                 connect=timeouts.connect_s,
                 write=timeouts.write_s,
@@ -163,6 +182,9 @@ class VeniceClient:
             progress.error = f"timeout: not done after {self._timeouts.total_s:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
             progress.error = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the bytes may have left
+            progress.error = f"an internal error: {type(exc).__name__}"
+            progress.bug = exc
         return progress.exchange()
 
     async def _read(self, response: httpx.Response, progress: "_Progress", sink: Sink) -> None:
@@ -201,70 +223,53 @@ class VeniceClient:
             progress.broken = str(exc)
 
     async def read_key_facts(self) -> KeyFacts:
-        """Ask the free endpoint for the key's limits and balances; never raises an HTTP error."""
-        try:
-            response = await self._ask("GET", "api_keys/rate_limits")
-        except (httpx.HTTPError, httpx.InvalidURL) as exc:
-            words = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
-            return KeyFacts(status=None, words=words)
+        """Ask the free endpoint for the key's limits and balances; never raises."""
+        answer = await self._ask("GET", "api_keys/rate_limits")
+        if isinstance(answer, str):
+            return KeyFacts(status=None, words=answer)
         return read_key_facts(
-            response.status_code,
-            self._clean_headers(response.headers),
-            self._redact_bytes(response.content[:WORDS_BYTES_MAX]),
+            answer.status_code,
+            self._clean_headers(answer.headers),
+            self._redact_bytes(answer.content[:WORDS_BYTES_MAX]),
         )
 
     async def read_prices(self) -> Mapping[str, int] | None:
         """Return {"2x": micro-USD, "4x": micro-USD} where the API tells them."""
-        try:
-            response = await self._ask("GET", "models", params={"type": "upscale"})
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return None
-        return read_prices(parse_json(response.content))
+        answer = await self._ask("GET", "models", params={"type": "upscale"})
+        return None if isinstance(answer, str) else read_prices(parse_json(answer.content))
 
-    async def find_contract(self) -> Contract | None:
-        """Find out by one free request which contract the server has; None where it won't say.
+    async def find_contract(self) -> ContractAnswer:
+        """Find out by one free request which contract the server has.
 
         The request has no image, so both refuse it; only the older names `enhanceCreativity`.
         """
-        try:
-            response = await self._ask("POST", "image/upscale", body={"enhanceCreativity": 7})
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return None
-        body = parse_json(response.content)
-        if response.status_code != httpx.codes.BAD_REQUEST or body is None:
-            return None
-        named = body.get("details"), body.get("issues")
-        return Contract.ENHANCE if "enhanceCreativity" in repr(named) else Contract.CREATIVITY
+        answer = await self._ask("POST", "image/upscale", json={"enhanceCreativity": 7})
+        if isinstance(answer, str):
+            return ContractAnswer(status=None, words=answer)
+        words = self.redact(describe(self._clean_headers(answer.headers), answer.content))
+        body = parse_json(answer.content)
+        if answer.status_code != httpx.codes.BAD_REQUEST or body is None:
+            return ContractAnswer(status=answer.status_code, words=words)
+        details = json.dumps([body.get("details"), body.get("issues")])
+        older = "enhanceCreativity" in details
+        contract = Contract.ENHANCE if older else Contract.CREATIVITY
+        return ContractAnswer(status=answer.status_code, words=words, contract=contract)
 
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | None = None,
-    ) -> httpx.Response:
-        """Send a request that costs nothing. Raises httpx.HTTPError."""
+    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | str:  # noqa: ANN401 - httpx's own
+        """Make one free request; return the answer, or why there is none."""
         try:
-            async with asyncio.timeout(FREE_TIMEOUT_S):  # httpx's own limit is one for each read
-                return await self._http.request(
-                    method, path, params=params, json=body, timeout=FREE_TIMEOUT_S
-                )
-        except TimeoutError as exc:
-            raise httpx.ReadTimeout(f"not done after {FREE_TIMEOUT_S:g} s") from exc
+            return await self._http.request(method, path, timeout=FREE_TIMEOUT_S, **options)
+        except Exception as exc:  # noqa: BLE001 - nothing a server sends may end the daemon
+            return self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
 
     def _clean_headers(self, headers: httpx.Headers) -> dict[str, str]:
         return {name.lower(): self.redact(value) for name, value in headers.items()}
 
     def redact(self, text: str) -> str:
-        """Return `text` without the key."""
-        return text.replace(self._key, REDACTED)
+        """Return a stranger's words without the key, disguised or not."""
+        return self._redactor.words(text)
 
     def _redact_bytes(self, data: bytes) -> bytes:
-        value = parse_json(data)
-        if value is not None:  # an escaped key (`\/`, `\u0073`) is one as well
-            with contextlib.suppress(RecursionError):
-                data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return data.replace(self._key.encode(), REDACTED.encode())
 
 
@@ -279,6 +284,7 @@ class _Progress:
         self.size: tuple[int, int] | None = None
         self.broken: str | None = None
         self.error: str | None = None
+        self.bug: Exception | None = None
 
     async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
         """Follow httpx's `trace` extension."""
@@ -294,6 +300,7 @@ class _Progress:
             size=self.size,
             broken=self.broken,
             error=self.error,
+            bug=self.bug,
         )
 
 

@@ -66,6 +66,7 @@ class Gate:
         self._waiting: list[_Waiter] = []  # in the order of asking
         self._quiet = asyncio.Event()
         self._quiet.set()
+        self._open = asyncio.Event()  # not halted, or closed for good
 
     # --- what others may know --------------------------------------------------------------------
 
@@ -120,6 +121,12 @@ class Gate:
             if not self.in_flight:
                 self._quiet.set()
             self._tell()
+
+    async def wait_open(self) -> None:
+        """Wait until the account may send, whatever else is in the way. Raises DrainingError."""
+        await self._open.wait()
+        if self._closed:
+            raise DrainingError("the program is about to stop")
 
     async def wait_quiet(self) -> None:
         """Wait until no request is under way."""
@@ -198,14 +205,18 @@ class Gate:
     async def halt(self, reason: str) -> None:
         """Send nothing for anybody until lifted."""
         self._halted = reason
+        if not self._closed:
+            self._open.clear()
         self._tell()
 
     async def lift(self) -> None:
         """End a halt."""
         self._halted = None
+        self._open.set()
         self._tell()
 
     async def close(self) -> None:
         """Give no more turns; who waits gets DrainingError."""
         self._closed = True
+        self._open.set()
         self._tell()

@@ -29,6 +29,7 @@ CREATE TABLE jobs (
   result_path    BLOB,                           -- absolute: its name in the outbox
   result_width   INTEGER,
   result_height  INTEGER,
+  result_scale   REAL,                           -- what it really came to
   original_path  BLOB,                           -- absolute: archive or quarantine
   created_at     REAL    NOT NULL,
   updated_at     REAL    NOT NULL

@@ -1,0 +1,107 @@
+"""Names that are never touched: every one of the list, in any case, and none too many."""
+
+import pytest
+
+from venice_watch.intake.junk import is_skipped_folder, skip_reason
+
+ENDINGS = (
+    ".part .partial .filepart .crdownload .download .uploading .upload .tmp .temp .writing "
+    ".opdownload .aria2 .!qB .!ut .bc! .!sync .insyncdl .webupload .icloud .lock .swp .kate-swp "
+    ".unison ~ ___jb_tmp___ .ocTransferId3fa9.part .1a2B3c4D.partial"
+).split()
+BEGINNINGS = (
+    "._ .~ ~$ .syncthing. ~syncthing~ .goutputstream- .fuse_hidden .nfs .pureftpd-upload. .in. "
+    ".com.google.Chrome. .sb- .smbdelete .trashed- .pending- csync_ SYNOPHOTO_ SYNOFILE_THUMB_ "
+    "SYNOINDEX_ _exiftool_tmp . @ # ~ $"
+).split()
+NAMES = [
+    "cat.sync-conflict-20260101-010203-ABCDEFG.jpg",
+    "cat (conflicted copy 2026-01-01).jpg",
+    "cat (Anna's conflicted copy 2026).jpg",
+    "cat_conflict-20260101-010203.jpg",
+    "cat.jpg_exiftool_tmp",
+    *".DS_Store Thumbs.db ehthumbs.db ehthumbs_vista.db desktop.ini .picasa.ini .apdisk".split(),
+    "Icon\r",
+    "cat.jpg:Zone.Identifier",
+    ".venice-watch.yaml",
+    ".venice-watch-0123456789abcdef",
+]
+FOLDERS = [
+    *(
+        "@eaDir #recycle #snapshot @tmp @sharebin .@__thumb @Recycle @Recently-Snapshot .recycle "
+        ".zfs .snapshot ~snapshot .AppleDouble .TemporaryItems .Trashes .Trash-1000 "
+        ".Spotlight-V100 .fseventsd __MACOSX $RECYCLE.BIN lost+found .stfolder .stversions "
+        ".rsync-partial .~tmp~ .dropbox.cache .tmp.drivedownload .tmp.driveupload .git .hidden"
+    ).split(),
+    "System Volume Information",
+]
+PEOPLES = [
+    *"cat.jpg CAT.JPG cat x.y.z.jpg part.jpg tmp.png temp download.jpg in.jpg nfs.png".split(),
+    *"lock.jpg icon.png desktop.png thumbs.png IMG_0001.HEIC a@b.png 50%.jpg price$.jpg".split(),
+    *"cat~dog.jpg cat#1.jpg notes.txt cat.tmp.jpg cat.part.png conflict.jpg".split(),
+    "synchro.jpg",
+    "sync_photo.jpg",
+    "cat copy.jpg",
+    "conflicted copy of a heart.jpg",
+    "猫.jpg",
+    "\udce9.jpg",
+    " .jpg",
+    "Icon",
+    "a\nb.jpg",
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_endings(ending: str) -> None:
+    """What another program is still writing is not for us, in any case."""
+    for name in (f"cat.jpg{ending}", f"CAT.JPG{ending.upper()}", f"cat.jpg{ending.lower()}"):
+        assert skip_reason(name), name
+
+
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_beginnings(beginning: str) -> None:
+    """What another program keeps beside images is not for us, though it ends like one."""
+    for name in (f"{beginning}cat.jpg", f"{beginning.upper()}CAT.JPG", f"{beginning.lower()}x"):
+        assert skip_reason(name), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(name: str) -> None:
+    """Files of systems, copies made by conflicts, and our own are skipped, in any case."""
+    assert skip_reason(name)
+    assert skip_reason(name.upper())
+    assert skip_reason(name.lower())
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_folders(name: str) -> None:
+    """Folders of systems are neither entered nor watched, in any case."""
+    assert is_skipped_folder(name)
+    assert is_skipped_folder(name.upper())
+    assert is_skipped_folder(name.lower())
+
+
+@pytest.mark.parametrize("name", PEOPLES)
+def test_names_of_people(name: str) -> None:
+    """Names that only look a little like those are a person's."""
+    assert skip_reason(name) is None
+
+
+@pytest.mark.parametrize("name", ["2026", "Holiday", "git", "recycle", "a.b", "tmp", "猫", "x@y"])
+def test_folders_of_people(name: str) -> None:
+    """A person's folder is entered."""
+    assert not is_skipped_folder(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (".venice-watch.yaml", "our own"),
+        (".hidden.jpg", "hidden"),
+        ("cat.jpg.part", "temporary"),
+        ("Thumbs.db", "system or conflict file"),
+    ],
+)
+def test_reasons(name: str, reason: str) -> None:
+    """Each kind is counted under its own words."""
+    assert skip_reason(name) == reason
