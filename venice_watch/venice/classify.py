@@ -117,8 +117,6 @@ def _classify_success(
 
 def _classify_refusal(status: int, words: str) -> Outcome:
     """Judge a 3xx or 4xx: nothing was charged; whose fault is it?"""
-    if status == 408:  # noqa: PLR2004 - the server waited for a body that did not come whole
-        return Unsent(words=f"HTTP {status}: {words}")
     if status in ACCOUNT:
         return AccountRefused(words=f"HTTP {status}: {words}")
     if status in NOT_THE_API:

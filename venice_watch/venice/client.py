@@ -5,6 +5,7 @@ the server says passes `redact` before anybody else sees it: a server may echo t
 """
 
 import asyncio
+import contextlib
 import io
 import json
 import math
@@ -258,7 +259,10 @@ class VeniceClient:
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | str:  # noqa: ANN401 - httpx's own
         """Make one free request; return the answer, or why there is none."""
         try:
-            return await self._http.request(method, path, timeout=FREE_TIMEOUT_S, **options)
+            async with asyncio.timeout(FREE_TIMEOUT_S):  # httpx's own limit is one for each read
+                return await self._http.request(method, path, timeout=FREE_TIMEOUT_S, **options)
+        except TimeoutError:
+            return f"timeout: not done after {FREE_TIMEOUT_S:g} s"
         except Exception as exc:  # noqa: BLE001 - nothing a server sends may end the daemon
             return self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
 
@@ -270,6 +274,10 @@ class VeniceClient:
         return self._redactor.words(text)
 
     def _redact_bytes(self, data: bytes) -> bytes:
+        value = parse_json(data)
+        if value is not None:  # an escaped key (`\/`, `\u0073`) is one as well
+            with contextlib.suppress(RecursionError):
+                data = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return data.replace(self._key.encode(), REDACTED.encode())
 
 
