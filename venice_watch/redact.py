@@ -14,7 +14,7 @@ REDACTED = "[key removed]"
 WITHHELD = "[words withheld: the key was in them]"
 SECRET_CHARACTERS_MIN = 4  # shorter ones stand in too many words to be taken out
 DISGUISED_CHARACTERS_MIN = 8  # shorter ones are found squeezed in ordinary text
-_ESCAPED = re.compile(r"\\+[ux]\{?([0-9a-fA-F]{2,6})\}?")
+_ESCAPED = re.compile(r"\\+(?:u\{([0-9a-f]{1,6})\}|u([0-9a-f]{4})|x([0-9a-f]{2}))", re.IGNORECASE)
 _NOISE = re.compile(r"[^0-9a-z]+")
 
 
@@ -58,9 +58,14 @@ def _encodings(secret: str) -> list[str]:
 def _unescaped(text: str) -> str:
     """Undo escapes of JSON, URLs and HTML, nested ones too."""
     for _ in range(3):
-        text = _ESCAPED.sub(lambda match: chr(min(int(match[1], 16), 0x10FFFF)), text)
+        text = _ESCAPED.sub(_unescaped_one, text)
         text = html.unescape(unquote(text))
     return text
+
+
+def _unescaped_one(match: re.Match[str]) -> str:
+    digits = match[1] or match[2] or match[3]
+    return chr(min(int(digits, 16), 0x10FFFF))
 
 
 def _squeezed(text: str) -> str:

@@ -47,6 +47,7 @@ GRACE_S = 330.0  # for requests under way at the end: longer than the longest on
 OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
+READY_S = 20.0  # for the inboxes to be watched before READY is sent all the same
 STATUS_S = 10.0  # between words to systemd
 
 
@@ -340,6 +341,11 @@ class Daemon:
 
     async def _keep_notified(self) -> None:
         """Tell systemd that the loop turns, and how things stand."""
+        watching = [asyncio.create_task(one.wait_begun()) for one in self._trackers.values()]
+        # a share that hangs must not keep the others from being called ready
+        await asyncio.wait(watching, timeout=READY_S)
+        self._notifier.send(READY=1, STATUS="watching")
+        self._log.info("daemon.ready", folders=list(self._folders))
         period_s = min(STATUS_S, self._notifier.watchdog_s or STATUS_S)
         while True:
             await self._clock.sleep(period_s)

@@ -19,7 +19,8 @@ CHUNKS_MAX = 100_000  # PNG chunks looked at; an encoder writes a few thousand a
 
 IMAGE_ENDINGS = frozenset(
     "jpg jpeg jpe jfif png apng webp gif tif tiff bmp dib heic heif hif avif jp2 j2k jpf jpx jpc "
-    "mpo psd psb xcf jxl exr dds ico tga pcx ppm pgm pbm pnm qoi svg svgz dng cr2 cr3 nef arw orf rw2 raf".split()
+    "mpo psd psb xcf jxl exr dds ico tga pcx ppm pgm pbm pnm qoi svg svgz dng cr2 cr3 nef arw orf "
+    "rw2 raf".split()
 )
 
 

@@ -71,6 +71,7 @@ class Tracker:
         self._device: int | None = None
         self._observer: NativeObserver | None = None
         self._wake = asyncio.Event()
+        self._begun = asyncio.Event()
         self._rescan_at = 0.0
         self._trusted = True
         self._wants_events = False
@@ -91,10 +92,15 @@ class Tracker:
         """Forget a file that was moved out of the inbox."""
         self._known.pop(path, None)
 
+    async def wait_begun(self) -> None:
+        """Wait until the inbox is watched: what is dropped from now on is announced."""
+        await self._begun.wait()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         try:
             await self._begin()
+            self._begun.set()
             while True:
                 try:
                     await self._step()

@@ -12,7 +12,7 @@ from venice_watch.job import Attempt, Charge, Closing
 from venice_watch.ledger import NameReservedError, Order, Result
 from venice_watch.outcome import Failure, Outcome, Succeeded
 from venice_watch.pipeline import deliver
-from venice_watch.pipeline.consider import Admitted, HeldError, work_key
+from venice_watch.pipeline.consider import Admitted, FolderHeldError, HeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.venice.classify import classify, read_limit
 from venice_watch.venice.client import Upload
@@ -36,7 +36,10 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
     `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be closed.
     """
     order = _order(parts, passage, admitted)
-    file = await asyncio.to_thread(SpoolFile, parts.spool)
+    try:
+        file = await asyncio.to_thread(SpoolFile, parts.spool)
+    except OSError as exc:
+        raise FolderHeldError(f"the spool {parts.spool} cannot be written: {exc.strerror}") from exc
     try:
         async with parts.gate.turn(passage.folder.name):
             await _look_once_more(parts, passage, admitted)
