@@ -135,7 +135,8 @@ def exit_code(summary: "Summary") -> int:
     """Return what `once` exits with."""
     if summary.refused is not None and (summary.waiting or not summary.tally.completed):
         return UNREACHABLE
-    if summary.tally.quarantined or summary.tally.held or summary.troubles:
+    tally = summary.tally
+    if tally.quarantined or tally.held or tally.held_images or summary.troubles:
         return SOME_FAILED
     if summary.waiting or summary.left or summary.tally.undelivered:
         return LATER
@@ -155,6 +156,7 @@ def describe(summary: "Summary") -> str:
         lines.append(f"folder {folder} could not be read: {why}")
     for folder, hold in tally.held.items():
         lines.append(f"folder {folder} is held: {hold.why}")
+    lines += [f"{path} is held: {why}" for (_folder, path), why in tally.held_images.items()]
     for (_folder, path), why in tally.undelivered.items():
         lines.append(f"{path} is paid for and safe in the spool, but not delivered: {why}")
     if summary.waiting:

@@ -129,8 +129,6 @@ class Daemon:
                 helpers.append(group.create_task(self._account.run()))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
-                self._notifier.send(READY=1, STATUS="watching")
-                self._log.info("daemon.ready", folders=list(self._folders))
                 await self._dispatch(group, until=None)
                 await self._drain(helpers)
         return await self._summary({})
@@ -325,9 +323,10 @@ class Daemon:
         if self._tasks or not all(task.done() for task in beginnings):
             return False
         tally = self._parts.tally
+        held = Counter(folder for folder, _path in tally.held_images)
         counts = await self._ledger.counts()
         return not any(
-            _active(count) - (count.staged if tally.undelivered else 0)
+            _active(count) - (count.staged if tally.undelivered else 0) - held[name]
             for name, count in counts.items()
             if name in self._folders and name not in tally.held
         )

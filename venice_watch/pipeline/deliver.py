@@ -242,8 +242,11 @@ async def retire(parts: Parts, passage: Passage) -> None:
         await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
         tracker.look_again(job.path)
     except (OSError, VeniceWatchError) as exc:
-        passage.log.error("original.stuck", error=str(exc), next="tried again by itself")
+        if parts.tally.stuck.get(job.id) != str(exc):
+            passage.log.error("original.stuck", error=str(exc), next="tried again by itself")
+        parts.tally.stuck[job.id] = str(exc)
     else:
+        parts.tally.stuck.pop(job.id, None)
         if job.retire is not Retire.KEEP:
             tracker.left(job.path)
 

@@ -24,7 +24,7 @@ from venice_watch.pipeline.send import SendFailedError, adopt
 from venice_watch.venice.gate import DrainingError
 
 HELD_S = 30.0  # between looks at a folder that waits for a person
-TROUBLE_S = (1.0, 120.0)  # between these while a file cannot be read: as long as it has waited
+TROUBLE_S = (1.0, 120.0)  # between these while an image is held or cannot be read
 DELIVERY_S = 10.0  # between tries to deliver while the outbox is in trouble
 BUG_S = 60.0  # before an image that met a bug of ours is tried again
 
@@ -239,19 +239,24 @@ async def _on_folder_held(parts: Parts, passage: Passage, error: FolderHeldError
 
 
 async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
-    if passage.job.message != str(error):
+    key = (passage.folder.name, passage.job.path)
+    if parts.tally.held_images.get(key) != str(error):
         passage.log.error("image.held", reason=str(error))
+    await _put_back_held(parts, passage, str(error))
+
+
+async def _put_back_held(parts: Parts, passage: Passage, why: str) -> None:
+    """Let an image wait for somebody: as long as it has waited already, within limits."""
+    parts.tally.held_images[(passage.folder.name, passage.job.path)] = why
     low_s, high_s = TROUBLE_S
     after_s = min(high_s, max(low_s, parts.clock.now() - passage.job.created_at))
-    await _put_back(parts, passage, str(error), after_s=after_s)
+    await _put_back(parts, passage, why, after_s=after_s)
 
 
 async def _on_unreadable(parts: Parts, passage: Passage, error: OSError) -> None:
-    # how long it has been waiting says how long to wait: no counter to keep
-    low_s, high_s = TROUBLE_S
-    age_s = parts.clock.now() - passage.job.created_at
-    passage.log.warning("file.unreadable", error=str(error))
-    await _put_back(parts, passage, str(error), after_s=min(high_s, max(low_s, age_s)))
+    if (passage.folder.name, passage.job.path) not in parts.tally.held_images:
+        passage.log.warning("file.unreadable", error=str(error))
+    await _put_back_held(parts, passage, str(error))
 
 
 async def _on_bug(parts: Parts, passage: Passage, error: Exception) -> None:

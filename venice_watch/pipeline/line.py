@@ -89,6 +89,7 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     if passage.folder.output.on_conflict is OnConflict.SKIP:
         await asyncio.to_thread(_skip_what_is_there, parts, passage, admitted)
     parts.tally.held.pop(passage.folder.name, None)
+    parts.tally.held_images.pop((passage.folder.name, passage.job.path), None)
     return admitted
 
 

@@ -43,6 +43,8 @@ class Tally:
     skipped: int = 0
     spent_microusd: int = 0
     held: dict[str, Hold] = field(default_factory=dict)  # by folder
+    stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
+    held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
 
 
