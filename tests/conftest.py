@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -201,3 +201,13 @@ def simulator(_simulator_process: SimulatorProcess) -> SimulatorProcess:
     """Return a simulator without a past: no latency, no rate limit, cheap pixels."""
     _simulator_process.reset()
     return _simulator_process
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skip for a missing install fail where CI should have installed it."""
+    report = yield
+    missing = report.skipped and "to install it" in str(report.longrepr)
+    if missing and os.environ.get("VENICE_WATCH_CI"):
+        report.outcome = "failed"
+    return report

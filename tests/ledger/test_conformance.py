@@ -80,9 +80,11 @@ def order(work: bytes = WORK, microusd: int = 80_000) -> Order:
     )
 
 
-def result(path: str = "/out/cat.png", name: str = "1.png", *, exclusive: bool = True) -> Result:
+def result(
+    path: str | None = "/out/cat.png", name: str = "1.png", *, exclusive: bool = True
+) -> Result:
     """Return a result in the spool."""
-    return Result(spool_name=name, path=path, width=800, height=600, exclusive=exclusive)
+    return Result(spool_name=name, path=path, width=800, height=600, scale=2.0, exclusive=exclusive)
 
 
 async def claim(ledger: Ledger, now: float = NOW) -> Job | None:
@@ -304,6 +306,38 @@ def test_an_attempt_ends_once(opened: Opener) -> None:
     run(opened, scenario)
 
 
+def test_only_steps_of_the_table(opened: Opener) -> None:
+    """A verb from a state that the table does not allow is refused, and changes nothing."""
+
+    async def scenario(ledger: Ledger) -> None:
+        waiting = await put_back(ledger, await executing(ledger, "waiting"), NOW + 99)
+        busy, attempt = await sending(ledger, "busy")
+        done = await completed(ledger, path="done")
+        bad = await discarded(ledger, "bad")
+        spooled = await staged(ledger, "spooled", "/out/spooled.png")
+        before = await ledger.recent(limit=9)
+        steps: list[Callable[[], Awaitable[object]]] = [
+            lambda: ledger.complete(busy, retire=Retire.DELETE, now=NOW),
+            lambda: ledger.complete(waiting, retire=Retire.DELETE, now=NOW),
+            lambda: put_back(ledger, spooled),
+            lambda: put_back(ledger, done),
+            lambda: ledger.doubt(spooled, attempt, UNKNOWN, until=NOW, now=NOW),
+            lambda: ledger.stage(done, attempt, PAID, result("/out/x.png"), now=NOW),
+            lambda: ledger.cancel(spooled, code="x", message="", rules_digest=None, now=NOW),
+            lambda: ledger.cancel(bad, code="x", message="", rules_digest=None, now=NOW),
+            lambda: ledger.discard(
+                done, None, None, code="failed", message="", known=Known(), now=NOW
+            ),
+        ]
+        for step in steps:
+            with pytest.raises(StaleError):
+                await step()
+        assert await ledger.recent(limit=9) == before
+        assert await ledger.attempts(busy) == [attempt]
+
+    run(opened, scenario)
+
+
 def test_one_request_at_a_time(opened: Opener) -> None:
     """A job with a request under way cannot begin another."""
 
@@ -456,6 +490,36 @@ def test_stage(opened: Opener) -> None:
         assert await ledger.spooled() == [job.spool_name]
         assert await claim(ledger, NOW + 1e9) is None
         assert await ledger.next_due_at(only_folders=FOLDERS) is None
+
+    run(opened, scenario)
+
+
+def test_results_of_open_requests_are_kept(opened: Opener) -> None:
+    """The spool keeps what a request under way may have written, until it is closed."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job, attempt = await sending(ledger)
+        assert await ledger.spooled() == [f"{attempt.id}.png"]
+        await ledger.retry(job, attempt, FREE, until=NOW, counted=True, message="refused", now=NOW)
+        assert await ledger.spooled() == []
+
+    run(opened, scenario)
+
+
+def test_staged_without_a_name(opened: Opener) -> None:
+    """Results whose names could not be found out yet are staged side by side, and named later."""
+
+    async def scenario(ledger: Ledger) -> None:
+        jobs = []
+        for path in ("a", "b"):
+            job, attempt = await sending(ledger, path)
+            nameless = result(None, f"{attempt.id}.png")
+            jobs.append(await ledger.stage(job, attempt, PAID, nameless, now=NOW))
+        assert [job.result_path for job in jobs] == [None, None]
+        assert [job.result_scale for job in jobs] == [2.0, 2.0]
+        assert (await ledger.rename_result(jobs[0], "/out/a.png", now=NOW)).result_path
+        with pytest.raises(NameReservedError):
+            await ledger.rename_result(jobs[1], "/out/a.png", now=NOW)
 
     run(opened, scenario)
 

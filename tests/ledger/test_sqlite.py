@@ -260,11 +260,12 @@ def test_no_database(tmp_path: Path, content: bytes) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    """A state folder that is not there is refused, and no descriptor stays open."""
+    """A state folder that is not there is refused; used or refused, no descriptor stays open."""
     before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
     with pytest.raises(StateUnusableError, match="cannot be opened"):
         asyncio.run(read_paths(tmp_path / "missing" / "ledger.db"))
     path = tmp_path / "ledger.db"
+    assert asyncio.run(read_paths(path)) == []
     set_version(path, 999)
     with pytest.raises(StateUnusableError):
         asyncio.run(read_paths(path))

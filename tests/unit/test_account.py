@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -70,10 +70,10 @@ async def watching(
 
 
 @pytest.fixture(autouse=True)
-def _quiet_log() -> object:
-    """Keep the events of these tests off the terminal."""
-    with capture_logs() as events:
-        yield events
+def events() -> Iterator[list[MutableMapping[str, object]]]:
+    """Return what was logged, kept off the terminal."""
+    with capture_logs() as captured:
+        yield captured
 
 
 @pytest.mark.parametrize("contract", Contract)
@@ -114,8 +114,12 @@ def test_configured_contract_costs_no_failure(
     assert simulator.bill()["totals"]["failed"] == 0
 
 
-def test_bad_key(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
-    """A refused key keeps the gate shut, and is asked about ever less often."""
+def test_bad_key(
+    simulator: "SimulatorProcess",
+    clock: "FakeClock",
+    events: list[MutableMapping[str, object]],
+) -> None:
+    """A refused key keeps the gate shut, is told once, and asked about ever less often."""
 
     async def scenario() -> None:
         async with watching(simulator.base_url, clock, key="bad-key") as scene:
@@ -125,6 +129,7 @@ def test_bad_key(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
             assert "HTTP 401" in (scene.account.refused or "")
 
     asyncio.run(scenario())
+    assert [event["event"] for event in events] == ["account.unusable"]
     assert clock.slept_s[:9] == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
 
 
@@ -246,10 +251,10 @@ def test_no_such_endpoint(canned: "Canned", clock: "FakeClock", status: str) -> 
     async def scenario() -> None:
         async with (
             canned(b'{"error": "no"}', head=f"HTTP/1.1 {status}") as server,
-            watching(server.base_url, clock) as scene,
+            watching(server.base_url, clock, contract=Contract.ENHANCE) as scene,
         ):
             await scene.wait_open()
-            assert scene.account.contract is None
+            assert scene.account.refused is None
             assert scene.account.price_microusd(2) == 20_000
 
     asyncio.run(scenario())

@@ -29,6 +29,7 @@ from venice_watch.venice.classify import (
     classify,
     describe,
     fits,
+    read_limit,
     read_reset_s,
     read_wait_s,
 )
@@ -92,7 +93,7 @@ TABLE: list[tuple[tuple[int, ...], type, type]] = [
     ((400, 406, 413, 415, 418, 422), Rejected, Rejected),
     ((401, 402, 403), AccountRefused, AccountRefused),
     ((300, 301, 302, 303, 304, 307, 308, 404, 405, 407, 410), AccountRefused, AccountRefused),
-    ((408,), Unsent, Unsent),
+    ((408, 409, 421, 425), Unsent, Unsent),
     ((429,), Throttled, Throttled),
     ((500,), ServerFailed, Doubtful),
     ((503,), Unavailable, Doubtful),
@@ -149,9 +150,9 @@ def test_success() -> None:
     assert outcome.charge is Charge.CHARGED
 
 
-@pytest.mark.parametrize("size", [(401, 301), (799, 600), (801, 601), (640, 480), (700, 525)])
+@pytest.mark.parametrize("size", [(800, 600), (799, 600), (801, 601), (801, 599)])
 def test_size_in_order(size: tuple[int, int]) -> None:
-    """A side may be off by one, and the server may reduce in proportion, down to the source."""
+    """A side may be off by one: servers round either way."""
     assert isinstance(judge(200, size=size), Succeeded)
 
 
@@ -166,6 +167,7 @@ def test_size_in_order(size: tuple[int, int]) -> None:
         (802, 600),
         (802, 601),
         (801, 602),
+        (640, 480),
         (1, 1),
     ],
 )
@@ -185,6 +187,27 @@ def test_broken_image(error: str | None) -> None:
     assert "ended early" in outcome.words
 
 
+@pytest.mark.parametrize(
+    ("size", "fitting"),
+    [
+        ((4_800, 3_400), True),
+        ((4_500, 3_188), True),
+        ((4_500, 3_187), True),
+        ((2_402, 1_701), True),
+        ((2_400, 1_700), False),  # what was sent
+        ((1_200, 850), False),
+        ((4_500, 3_180), False),
+        ((4_801, 3_402), False),
+        ((4_802, 3_401), False),
+        ((5_000, 3_542), False),
+        ((3_188, 4_500), False),
+    ],
+)
+def test_reduced_near_the_limit(size: tuple[int, int], *, fitting: bool) -> None:
+    """A result near the limit may be reduced in proportion, but never down to its source."""
+    assert fits(size, (4_800, 3_400), (2_400, 1_700)) is fitting
+
+
 @given(
     width=st.integers(64, 3_000),
     height=st.integers(64, 3_000),
@@ -192,14 +215,12 @@ def test_broken_image(error: str | None) -> None:
     reduced=st.floats(0.1, 1),
 )
 def test_reduced_in_proportion(width: int, height: int, scale: int, reduced: float) -> None:
-    """A reduction that rounds either way fits, as long as the result outgrows its source."""
+    """A reduction that rounds either way fits where there was a reason for it."""
     wanted = round(width * scale / 100), round(height * scale / 100)
     size = int(wanted[0] * reduced), int(wanted[1] * reduced)
     close = abs(size[0] - wanted[0]) <= 1 and abs(size[1] - wanted[1]) <= 1
-    larger = size[0] > width and size[1] > height
-    assert fits(size, wanted, (width, height)) is (larger or close)
-    if larger:
-        assert fits((size[0] + 1, size[1] + 1), wanted, (width, height))
+    believed = wanted[0] * wanted[1] >= 12_582_912 and size[0] > width and size[1] > height
+    assert fits(size, wanted, (width, height)) is (believed or close)
 
 
 def test_enhanced_only() -> None:
@@ -306,6 +327,27 @@ def test_reset(text: str, expected_s: float | None) -> None:
     """The reset is a Unix time in seconds or milliseconds; the past and garbage do no harm."""
     found = read_reset_s({"x-ratelimit-reset-requests": text}, NOW)
     assert found == (None if expected_s is None else pytest.approx(expected_s))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20", 20),
+        (" 60 ", 60),
+        ("0", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\u00b2", None),
+        ("\u0662", None),
+        ("9" * 5_000, None),
+        ("unlimited", None),
+        ("", None),
+    ],
+)
+def test_limit(text: str, expected: int | None) -> None:
+    """A limit is a plain whole number of requests; anything else names none."""
+    assert read_limit({"x-ratelimit-limit-requests": text}) == expected
+    assert read_limit({}) is None
 
 
 def test_unavailable_names_its_wait() -> None:

@@ -319,7 +319,7 @@ def test_newcomer_during_the_move(near: Place) -> None:
         originals._put_back(near.at(0), folder, "cat.jpg")
     finally:
         os.close(folder)
-    assert near.tree() == {"inbox/sub/cat.jpg": b"third", "archive/sub/cat.jpg": b"second"}
+    assert near.tree() == {"inbox/sub/cat.jpg": b"third", "inbox/sub/cat-1.jpg": b"second"}
 
 
 @pytest.mark.parametrize("report", [None, REPORT])
@@ -380,6 +380,22 @@ def test_delete(near: Place) -> None:
     assert near.tree() == {}
     with pytest.raises(SourceGoneError):
         delete_original(near.inbox, near.path, near.signature)
+
+
+def test_delete_spares_a_newcomer_of_the_moment(
+    near: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that replaces the original in the very moment of its deletion stays."""
+    look = originals._check_version
+
+    def look_and_replace(*arguments: object) -> None:
+        look(*arguments)  # type: ignore[arg-type]
+        near.drop(b"newcomer")
+
+    monkeypatch.setattr(originals, "_check_version", look_and_replace)
+    with pytest.raises(SourceChangedError):
+        delete_original(near.inbox, near.path, near.signature)
+    assert near.tree() == {"inbox/sub/cat.jpg": b"newcomer"}
 
 
 def test_delete_spares_newcomers(near: Place) -> None:

@@ -302,6 +302,9 @@ def test_same_content(tmp_path: Path) -> None:
         return same_content(tmp_path / first, tmp_path / second)
 
     assert same("a", "b")
+    (tmp_path / "g").write_bytes(b"x")
+    (tmp_path / "h").symlink_to("g")  # one byte as well: the length of its path
+    assert not same("g", "h")
     assert same("e", "f")
     for other in ("c", "d", "e", "link", "dangling", "folder"):
         assert not same("a", other), other

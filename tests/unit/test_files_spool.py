@@ -24,11 +24,12 @@ def names(spool: Path) -> set[str]:
 
 def test_commit(spool: Path) -> None:
     """A result has its name only once it is committed, and stays after the file is closed."""
-    file = SpoolFile(spool, "1.png")
+    file = SpoolFile(spool)
     file.write(b"first ")
     file.write(b"second")
-    assert names(spool) == {"1.png.part"}
-    file.commit()
+    assert "1.png" not in names(spool)
+    assert len(names(spool)) == 1
+    file.commit("1.png")
     assert names(spool) == {"1.png"}
     file.close()
     assert (spool / "1.png").read_bytes() == b"first second"
@@ -36,15 +37,15 @@ def test_commit(spool: Path) -> None:
 
 def test_private(spool: Path) -> None:
     """A result in the spool is for this user alone."""
-    file = SpoolFile(spool, "1.png")
-    file.commit()
+    file = SpoolFile(spool)
+    file.commit("1.png")
     file.close()
     assert (spool / "1.png").stat().st_mode & 0o777 == 0o600
 
 
 def test_dropped(spool: Path) -> None:
     """What was not committed is gone when the file is closed."""
-    file = SpoolFile(spool, "1.png")
+    file = SpoolFile(spool)
     file.write(b"half")
     file.close()
     assert names(spool) == set()
@@ -52,12 +53,15 @@ def test_dropped(spool: Path) -> None:
 
 def test_leftover_is_no_beginning(spool: Path) -> None:
     """An unfinished file of an earlier process does not end up in a result."""
-    (spool / "1.png.part").write_bytes(b"stale and long")
-    file = SpoolFile(spool, "1.png")
+    stale = SpoolFile(spool)
+    stale.write(b"stale and long")
+    file = SpoolFile(spool)
     file.write(b"new")
-    file.commit()
+    file.commit("1.png")
     file.close()
     assert (spool / "1.png").read_bytes() == b"new"
+    stale.close()
+    assert names(spool) == {"1.png"}
 
 
 @pytest.fixture
@@ -75,28 +79,39 @@ def _small_files() -> Iterator[None]:
 def test_full_disk(spool: Path) -> None:
     """While the disk is full the paid bytes wait in memory, and none is lost or written twice."""
     pieces = [os.urandom(300) for _ in range(10)]
-    file = SpoolFile(spool, "1.png")
+    file = SpoolFile(spool)
     for piece in pieces:
         file.write(piece)
     for _ in range(2):
         with pytest.raises(OSError, match="too large"):
-            file.commit()
-    assert names(spool) == {"1.png.part"}
+            file.commit("1.png")
+    assert "1.png" not in names(spool)
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-    file.commit()
+    file.commit("1.png")
     file.close()
     assert (spool / "1.png").read_bytes() == b"".join(pieces)
 
 
 def test_commit_again(spool: Path) -> None:
     """A commit that failed after its rename can be called again."""
-    file = SpoolFile(spool, "1.png")
+    file = SpoolFile(spool)
     file.write(b"x")
-    file.commit()
-    file.commit()
+    file.commit("1.png")
+    file.commit("1.png")
     file.close()
     assert names(spool) == {"1.png"}
+
+
+def test_descriptors_are_closed(spool: Path) -> None:
+    """A closed file leaves no descriptor open, committed or not."""
+    before = sorted(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    for number in range(4):
+        file = SpoolFile(spool)
+        if number % 2:
+            file.commit(f"{number}.png")
+        file.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - likewise
 
 
 def test_drop(spool: Path) -> None:
@@ -108,9 +123,16 @@ def test_drop(spool: Path) -> None:
 
 
 def test_clear(spool: Path) -> None:
-    """Only what no job refers to goes, and a folder in there stops nothing."""
-    for name in ("1.png", "2.png", "3.png.part"):
+    """Only results and leftovers that no job refers to go: nothing that is not ours."""
+    leftover = SpoolFile(spool)
+    [part] = names(spool)
+    others = {"a.png", "1.png.txt", "notes.txt", "4.png", "link.png", "5.png"}
+    for name in ("1.png", "2.png", "a.png", "1.png.txt", "notes.txt"):
         (spool / name).write_bytes(b"x")
-    (spool / "lost+found").mkdir()
+    (spool / "4.png").mkdir()
+    (spool / "link.png").symlink_to("notes.txt")
+    (spool / "5.png").symlink_to("notes.txt")
     assert clear_spool(spool, frozenset({"2.png"})) == 2
-    assert names(spool) == {"2.png", "lost+found"}
+    assert names(spool) == {"2.png", *others}
+    assert part not in names(spool)
+    leftover.close()

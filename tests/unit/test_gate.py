@@ -247,6 +247,18 @@ def test_unknown_rate_is_learned_from_a_refusal() -> None:
     assert run(scenario()) == (None, 20)
 
 
+def test_refusal_leaves_a_known_rate() -> None:
+    """A 429 from an API that named its rate changes nothing about it."""
+
+    async def scenario() -> int | None:
+        gate = await opened(rate=None)
+        await gate.learn_rate(60)
+        await gate.report(Throttled(kind=Throttle.RATE, after_s=1))
+        return gate.requests_per_minute
+
+    assert run(scenario()) == 60
+
+
 # Concurrency.
 
 
@@ -539,6 +551,34 @@ def test_close_while_halted() -> None:
             await waiting
 
     run(scenario())
+
+
+def test_wait_open() -> None:
+    """Whoever waits for the account alone goes on when it is lifted, and ends with the gate."""
+
+    async def scenario() -> float:
+        gate = await opened(rate=1)
+        gate.pause(1_000)
+        await gate.wait_open()  # a pause is not the account's
+        await gate.halt("HTTP 402")
+        waiting = asyncio.create_task(gate.wait_open())
+        await asyncio.sleep(7)
+        assert not waiting.done()
+        await gate.lift()
+        await waiting
+        lifted_s = asyncio.get_running_loop().time()
+        await gate.halt("HTTP 402")
+        waiting = asyncio.create_task(gate.wait_open())
+        await settle()
+        await gate.close()
+        await gate.halt("too late")
+        with pytest.raises(DrainingError):
+            await waiting
+        with pytest.raises(DrainingError):
+            await gate.wait_open()
+        return lifted_s
+
+    assert run(scenario()) == pytest.approx(7.0)
 
 
 def test_quiet_at_once() -> None:

@@ -26,7 +26,7 @@ def test_tool(name: str) -> None:
     """Each tool that keeps the house finds nothing to say about the whole project."""
     module, arguments = TOOLS[name]
     if importlib.util.find_spec(module) is None:
-        pytest.skip("install with pip install -e '.[dev]'")
+        pytest.skip("to install it: pip install -e '.[dev]'")
     done = subprocess.run(
         [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )

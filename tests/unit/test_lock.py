@@ -75,6 +75,16 @@ def test_refused_leaves_the_holder_alone(tmp_path: Path) -> None:
         assert holder_of(tmp_path) is not None
 
 
+def test_nothing_of_an_earlier_holder(tmp_path: Path) -> None:
+    """What an earlier holder wrote, however long, is gone, and so is this one's at its end."""
+    (tmp_path / NAME).write_text("x" * 10_000)
+    with locked(tmp_path, "run"):
+        holder = holder_of(tmp_path)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert (tmp_path / NAME).read_bytes() == b""
+
+
 def test_given_back_after_an_error(tmp_path: Path) -> None:
     """An error inside gives the lock back."""
     with pytest.raises(RuntimeError), locked(tmp_path, "run"):

@@ -1,5 +1,6 @@
 """The log: one line an event, any value harmless, and never a secret."""
 
+import base64
 import io
 import json
 import logging
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.typing import FilteringBoundLogger
 
-from venice_watch.redact import REDACTED, Redactor
+from venice_watch.redact import REDACTED, WITHHELD, Redactor
 from venice_watch.service.logs import configure
 
 SECRET = "sk-not-a-real-key-4711"
@@ -189,3 +190,42 @@ def test_automatic_style() -> None:
     log.info("image.completed", path="x")
     assert "\x1b" not in stream.getvalue()
     assert "image.completed path=x" in stream.getvalue()
+
+
+# Words of strangers.
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        SECRET.upper(),
+        SECRET[::-1],
+        SECRET.encode().hex(),
+        "-".join(SECRET),
+        "\n".join(SECRET),
+        SECRET.replace("-", "\\u002d"),
+        "\\u0073" + SECRET[1:],
+        "\\\\u0073" + SECRET[1:],
+        "%73" + SECRET[1:],
+        "%2573" + SECRET[1:],
+        "&#115;" + SECRET[1:],
+        base64.b64encode(SECRET.encode()).decode(),
+        base64.b64encode(b"x" + SECRET.encode() + b"y").decode(),
+        base64.b64encode(b"xy" + SECRET.encode() + b"z").decode(),
+        base64.b64encode(f"user:{SECRET}".encode()).decode(),
+    ],
+)
+def test_disguised_secret(disguised: str) -> None:
+    """Words that hold the key in any usual disguise are withheld as a whole."""
+    assert Redactor([SECRET]).words(f"bad key: {disguised} (400)") == WITHHELD
+
+
+def test_plain_secret_in_words() -> None:
+    """The key as it is, is replaced, and the words around it are kept."""
+    assert Redactor([SECRET]).words(f"bad key {SECRET}!") == f"bad key {REDACTED}!"
+
+
+@given(text=st.text(max_size=200))
+def test_words_without_a_secret(text: str) -> None:
+    """Words that hold no key come out as they went in."""
+    assert Redactor([SECRET]).words(text) == text
