@@ -12,6 +12,7 @@ from pathlib import Path
 from venice_watch.errors import StateLockedError, StateUnusableError
 
 NAME = "lock"
+TRIES, TRY_S = 5, 0.1  # somebody who only asks who holds it is gone by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +39,12 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
             "venice-watch runs as."
         ) from exc
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
+        if not _lock(descriptor):
             holder = _read(descriptor) or "another process"
             raise StateLockedError(
                 f"the state folder {state_dir} is in use by {holder}"
                 ". Two daemons must not share one; stop it first, or name another `state_dir`."
-            ) from exc
+            )
         os.ftruncate(descriptor, 0)
         facts = {
             "pid": os.getpid(),
@@ -58,6 +57,18 @@ def locked(state_dir: Path, command: str) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock, patient for the moment in which `holder_of` looks at it."""
+    for _ in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(TRY_S)
+        else:
+            return True
+    return False
 
 
 def holder_of(state_dir: Path) -> Holder | None:

@@ -59,6 +59,7 @@ class Exchange:
 
     phase: Phase
     status: int | None = None
+    sent_whole: bool = True  # False: an answer came before the whole body had left
     headers: Mapping[str, str]  # lower-case names
     body: bytes = b""  # the beginning of an answer that is no image
     size: tuple[int, int] | None = None  # of a whole, verified image
@@ -137,6 +138,8 @@ def _classify_failure(exchange: Exchange, words: str, now: float) -> Outcome:
         return Unavailable(words=words, after_s=read_wait_s(exchange.headers, now))
     if exchange.status == 500 and own_words:  # noqa: PLR2004
         return ServerFailed(words=words)
+    if not exchange.sent_whole:
+        return Unsent(words=f"HTTP {exchange.status} before the whole request was sent: {words}")
     return Doubtful(words=f"HTTP {exchange.status}: {words}")
 
 

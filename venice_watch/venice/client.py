@@ -190,6 +190,7 @@ class VeniceClient:
 
     async def _read(self, response: httpx.Response, progress: "_Progress", sink: Sink) -> None:
         """Read the answer: an image into the sink, anything else into a short memory."""
+        progress.sent_whole = progress.phase >= Phase.SENT
         progress.phase = Phase.ANSWERING
         chunks = response.aiter_bytes()
         first = await anext(chunks, b"")
@@ -286,6 +287,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self.phase = Phase.CONNECTING
+        self.sent_whole = False
         self.status: int | None = None
         self.headers: Mapping[str, str] = {}
         self.words = b""
@@ -303,6 +305,7 @@ class _Progress:
         return Exchange(
             phase=self.phase,
             status=self.status,
+            sent_whole=self.sent_whole,
             headers=self.headers,
             body=self.words,
             size=self.size,
