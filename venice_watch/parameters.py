@@ -84,7 +84,7 @@ class Parameters:
         """Build from API names and values in which `find_problems` finds nothing."""
         return cls(
             **{
-                _ATTRIBUTES[name]: _typed(value)
+                _ATTRIBUTES[name]: _typed(name, value)
                 for name, value in mapping.items()
                 if value is not None
             }  # type: ignore[arg-type]  # find_problems has seen to the types
@@ -243,13 +243,13 @@ def _stands_still(mapping: Mapping[str, object]) -> bool:
     return mapping.get("scale") == 1 and mapping.get("enhance") not in (True, "true")
 
 
-def _typed(value: object) -> bool | float | str:
+def _typed(name: str, value: object) -> bool | float | str:
     match value:
         case bool():
             return value
         case int() | float():
             return float(value)
-        case "true" | "false":
+        case "true" | "false" if name == "enhance":  # a prompt may be any word
             return value == "true"
         case str():
             return value

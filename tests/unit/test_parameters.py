@@ -177,3 +177,10 @@ def test_shown_is_short_and_printable(text: str) -> None:
     """A message shows at most the first 60 characters of a value, and no control characters."""
     assert shown(text).isprintable()
     assert "a" * 61 not in shown("a" * 1_000)
+
+
+def test_a_prompt_may_be_any_word() -> None:
+    """The prompt "false" is a text, though `enhance` takes that text for a flag."""
+    mapping = {"enhance": "true", "enhancePrompt": "false"}
+    assert Parameters.from_mapping(mapping) == Parameters(enhance=True, enhance_prompt="false")
+    assert Parameters.from_mapping(mapping).to_fields()["enhancePrompt"] == "false"
