@@ -82,9 +82,3 @@ class KeyUnusableError(VeniceWatchError):
     """There is no API key, or it cannot be read. Never carries the key."""
 
     exit_code = 77
-
-
-class ApiUnreachableError(VeniceWatchError):
-    """The API cannot be reached, or refuses the key."""
-
-    exit_code = 69

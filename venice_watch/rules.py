@@ -8,7 +8,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from types import MappingProxyType
 
@@ -124,6 +124,28 @@ def choose(
         lines = tuple(f"{name}: {message}" for name, message in problems)
         raise PresetUnusableError(preset=preset, rule=index, problems=lines)
     return Choice(preset=preset, parameters=Parameters.from_mapping(mapping), rule=index)
+
+
+def skips_undecoded(rules: Sequence[Rule], *, name: str, kind: str, size_bytes: int) -> bool:
+    """Say whether a file is to be skipped, whatever its pixels are.
+
+    For files that cannot be read: `kind` is the format as far as the first bytes tell, or empty.
+    """
+    facts = Facts(name=name, format=kind, width=0, height=0, size_bytes=size_bytes)
+    for rule in rules:
+        known = replace(
+            rule.match,
+            pixels_min=None,
+            pixels_max=None,
+            width_min=None,
+            width_max=None,
+            height_min=None,
+            height_max=None,
+        )
+        if not matches(known, facts):
+            continue
+        return rule.skip and known == rule.match  # else its pixels would decide
+    return False
 
 
 def matches(match: Match, facts: Facts) -> bool:

@@ -134,7 +134,7 @@ def test_skip_rule(place: "Place", venice: "Venice", draw: "Draw") -> None:
     place.drop("final.png", draw(2))
     code, program = place.once()
     assert code == 0
-    assert "1 skipped by rule" in program.stdout
+    assert "1 skipped" in program.stdout
     assert place.read("inbox") == {"draft.png": data}
     code, program = place.once()
     assert code == 0
@@ -191,3 +191,23 @@ def test_result_mode(place: "Place", draw: "Draw") -> None:
     place.drop("a.png", draw(1))
     assert place.once()[0] == 0
     assert (place.outbox / "a.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_skip_what_cannot_be_read(place: "Place", venice: "Venice") -> None:
+    """A rule may leave alone what could not even be read: raw files beside JPEGs, drawings."""
+    place.write(
+        rules=[
+            {"match": {"name": "*.cr2"}, "skip": True},
+            {"match": {"format": ["svg"]}, "skip": True},
+            {"match": {"pixels_min": 10}, "skip": True},
+        ]
+    )
+    place.drop("raw.cr2", b"II*\x00 no decoder for this")
+    place.drop("logo.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    place.drop("broken.png", b"\x89PNG\r\n\x1a\n and then nothing of the kind")
+    code, program = place.once()
+    assert code == 1
+    assert "2 skipped" in program.stdout
+    assert place.names("inbox") == {"raw.cr2", "logo.svg"}
+    assert place.report("broken.png")["code"] in ("corrupt", "incomplete")
+    assert venice.totals()["charges"] == 0

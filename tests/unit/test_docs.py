@@ -10,6 +10,7 @@ import pytest
 
 from venice_watch import errors
 from venice_watch.cli import INTERRUPTED, commands
+from venice_watch.cli.run_commands import UNREACHABLE
 from venice_watch.config.load import loads
 from venice_watch.errors import Code, VeniceWatchError
 from venice_watch.images.signature import RASTERS, UNREADABLE
@@ -105,7 +106,7 @@ def _exit_codes(kind: type[VeniceWatchError]) -> set[int]:
 def test_the_readme_lists_every_exit_code() -> None:
     """The README's table has the codes of all errors, of success and of an interruption."""
     listed = {int(row[0].strip("`")) for row in _rows(_text("README.md"), "## Exit codes")}
-    assert listed == _exit_codes(errors.VeniceWatchError) | {0, USAGE, INTERRUPTED}
+    assert listed == _exit_codes(errors.VeniceWatchError) | {0, USAGE, UNREACHABLE, INTERRUPTED}
 
 
 def test_the_readmes_configuration_is_one() -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 FREE_BYTES_MIN = 2_000_000_000  # of the spool's disk: dozens of the largest results
 WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 FOLDERS_COUNTED_MAX = 1_000_000  # a tree beyond this is not counted to its end
 FAILED = 1
 UNREACHABLE = 69
@@ -79,7 +80,8 @@ def _check_state(config: "Config") -> Iterator[Finding]:
 
     state_dir = config.state_dir
     subject = "state_dir"
-    existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    # os.path answers no where Path raises: below a folder that this user may not enter
+    existing = next(path for path in (state_dir, *state_dir.parents) if os.path.exists(path))  # noqa: PTH110
     kind = file_system_of(existing)
     if kind in NETWORK or kind.startswith("fuse"):
         yield Finding(
@@ -122,7 +124,7 @@ def _check_folder(folder: "Folder") -> Iterator[Finding]:
     for role, path in roots.items():
         if path is None:
             continue
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112 - see above
             healthy = False
             message = f"the {role} {path} is not there. Make it, or mount its share."
             yield Finding(level="error", subject=subject, message=message)
@@ -150,12 +152,21 @@ def _check_watches(config: "Config") -> Iterator[Finding]:
     needed = sum(
         _count_folders(folder.inbox) if folder.recursive else 1
         for folder in config.folders
-        if folder.inbox.is_dir()
+        if os.access(folder.inbox, os.R_OK | os.X_OK)
     )
     try:
-        limit = int(WATCHES.read_text())
+        limit, instances = int(WATCHES.read_text()), int(INSTANCES.read_text())
     except (OSError, ValueError):
         return
+    if len(config.folders) > instances / 2:
+        wanted = len(config.folders) * 4
+        yield Finding(
+            level="warning",
+            subject="inotify",
+            message=f"{len(config.folders)} folders need an inotify instance each, and {instances} "
+            "are allowed to all programs of a user. Run: "
+            f"sysctl fs.inotify.max_user_instances={wanted}",
+        )
     level = "ok" if needed < limit / 2 else "warning"
     advice = "" if level == "ok" else f". Run: sysctl fs.inotify.max_user_watches={needed * 4}"
     yield Finding(
@@ -179,14 +190,17 @@ def _count_folders(root: Path) -> int:
 
 
 def _check_key(config: "Config") -> tuple[str | None, list[Finding]]:
-    from venice_watch.cli.key import read_key, readable_by_others
+    from venice_watch.cli.key import find_key, readable_by_others
 
     try:
-        key = read_key(config.api.key_file, os.environ)
+        key, place = find_key(config.api.key_file, os.environ)
     except KeyUnusableError as exc:
         return None, [Finding(level="error", subject="key", message=str(exc))]
-    findings = [Finding(level="ok", subject="key", message="found")]
+    findings = [Finding(level="ok", subject="key", message=f"found in {place}")]
     key_file = config.api.key_file
+    if key_file is not None and place != str(key_file):
+        message = f"{key_file} could not be read, so the one in {place} is used. Is it the same?"
+        findings.append(Finding(level="warning", subject="key", message=message))
     if key_file is not None and readable_by_others(key_file):
         message = f"{key_file} may be read by every user of this machine. Run: chmod 600 {key_file}"
         findings.append(Finding(level="warning", subject="key", message=message))

@@ -56,7 +56,7 @@ folders:
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Work in this folder and leave everything in it. Default: a temporary folder.",
+    help="Work in this folder. Default: a new one below the system's temporary folder.",
 )
 def demo_command(keep: Path | None) -> None:
     """See it work in 20 seconds: no key, no network, no configuration, nothing paid.
@@ -65,6 +65,10 @@ def demo_command(keep: Path | None) -> None:
     of the API. Ends with a before-and-after sheet.
     """
     folder = keep.absolute() if keep else Path(tempfile.mkdtemp(prefix="venice-watch-demo-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise click.ClickException(f"{folder}: {exc.strerror}; name another folder") from exc
     if keep and folder.exists() and any(folder.iterdir()):
         message = f"{folder} is not empty; name a new folder, so that nothing of yours is touched"
         raise click.ClickException(message)

@@ -22,6 +22,11 @@ def known_keys() -> frozenset[str]:
 
 def read_key(key_file: Path | None, environment: Mapping[str, str]) -> str:
     """Return the API key; KeyUnusableError says everywhere it was looked for."""
+    return find_key(key_file, environment)[0]
+
+
+def find_key(key_file: Path | None, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the API key and where it was found; see `read_key`."""
     tried = []
     for place in _places(key_file, environment):
         try:
@@ -30,9 +35,9 @@ def read_key(key_file: Path | None, environment: Mapping[str, str]) -> str:
         except OSError as exc:
             tried.append(f"{place}: {exc.strerror}")
             continue
-        return _checked(text.decode("utf-8", "replace"), str(place))
+        return _checked(text.decode("utf-8", "replace"), str(place)), str(place)
     if key := environment.get("VENICE_API_KEY", ""):
-        return _checked(key, "VENICE_API_KEY")
+        return _checked(key, "VENICE_API_KEY"), "VENICE_API_KEY"
     looked = "; ".join(tried) or "no place for it is configured"
     raise KeyUnusableError(
         f"there is no API key ({looked}). Put it into a file that only venice-watch may read and "

@@ -136,7 +136,7 @@ def exit_code(summary: "Summary") -> int:
     if summary.refused is not None and (summary.waiting or not summary.tally.completed):
         return UNREACHABLE
     tally = summary.tally
-    if tally.quarantined or tally.held or tally.held_images or summary.troubles:
+    if tally.quarantined or tally.held or tally.held_images or tally.stuck or summary.troubles:
         return SOME_FAILED
     if summary.waiting or summary.left or summary.tally.undelivered:
         return LATER
@@ -149,13 +149,14 @@ def describe(summary: "Summary") -> str:
     usd = tally.spent_microusd / 1_000_000
     lines = [f"{tally.completed} upscaled, {tally.quarantined} quarantined, {usd:.2f} USD"]
     if tally.skipped:
-        lines.append(f"{tally.skipped} skipped by rule")
+        lines.append(f"{tally.skipped} skipped, as the configuration says")
     if summary.refused is not None:
         lines.append(f"the API could not be used: {summary.refused}")
     for folder, why in summary.troubles.items():
         lines.append(f"folder {folder} could not be read: {why}")
     for folder, hold in tally.held.items():
         lines.append(f"folder {folder} is held: {hold.why}")
+    lines += [f"an original could not be put away: {why}" for why in tally.stuck.values()]
     lines += [f"{path} is held: {why}" for (_folder, path), why in tally.held_images.items()]
     for (_folder, path), why in tally.undelivered.items():
         lines.append(f"{path} is paid for and safe in the spool, but not delivered: {why}")

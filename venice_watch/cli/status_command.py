@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from venice_watch.cli.options import config_option, json_option
+from venice_watch.errors import StateUnusableError
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
@@ -23,11 +25,25 @@ def status_command(config_path: Path | None, *, as_json: bool) -> None:
     """Show what waits, what is under way, what is done, and what it cost."""
     from venice_watch.cli.options import load_config
 
-    facts = asyncio.run(_read(load_config(config_path)))
+    config = load_config(config_path)
+    facts = asyncio.run(_read(config, there=_find_ledger(config)))
     click.echo(json.dumps(facts, indent=2) if as_json else _describe(facts))
 
 
-async def _read(config: "Config") -> dict[str, Any]:
+def _find_ledger(config: "Config") -> bool:
+    """Tell whether there is a ledger; StateUnusableError where this user may not look."""
+    from venice_watch.daemon import LEDGER_NAME
+
+    state_dir = config.state_dir
+    if os.path.lexists(state_dir) and not os.access(state_dir, os.R_OK | os.X_OK):
+        raise StateUnusableError(
+            f"{state_dir} may not be read by this user. Run it as the user of the service, such "
+            "as: sudo -u venice-watch venice-watch status"
+        )
+    return os.path.exists(state_dir / LEDGER_NAME)  # noqa: PTH110 - answers no where Path raises
+
+
+async def _read(config: "Config", *, there: bool) -> dict[str, Any]:
     from venice_watch.daemon import LEDGER_NAME
     from venice_watch.ledger import FolderCounts
     from venice_watch.ledger.sqlite import SqliteLedger
@@ -36,7 +52,7 @@ async def _read(config: "Config") -> dict[str, Any]:
     path = config.state_dir / LEDGER_NAME
     counts: dict[str, FolderCounts] = {}
     recent = []
-    if path.exists():
+    if there:
         async with SqliteLedger(path, read_only=True) as ledger:
             counts = await ledger.counts()
             recent = await ledger.recent(limit=RECENT)

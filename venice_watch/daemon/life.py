@@ -40,7 +40,7 @@ from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
 
 SPOOL_NAME = "spool"
 LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none stays empty
-DELIVERIES_MAX = 16  # results of one folder on their way out; an outbox that hangs stops there
+DELIVERIES_MAX = 8  # results of one folder on their way out; an outbox that hangs stops there
 THREADS_MAX = 64  # for files: a hung share keeps some of them
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
@@ -176,6 +176,9 @@ class Daemon:
             for sent_at in await self._ledger.sent_since(self._clock.now() - WINDOW_S)
         )
         await line.recover(self._parts, self._folders)
+        for name, count in (await self._ledger.counts()).items():
+            if name not in self._folders and _active(count):
+                self._log.warning("folder.unknown", folder=name, jobs=_active(count))
         keep = await self._ledger.spooled()
         await asyncio.to_thread(clear_spool, spool, frozenset(keep))
 
@@ -326,7 +329,12 @@ class Daemon:
         held = Counter(folder for folder, _path in tally.held_images)
         counts = await self._ledger.counts()
         return not any(
-            _active(count) - (count.staged if tally.undelivered else 0) - held[name]
+            # with no task left, what is executing was left behind: only a restart can settle it
+            _active(count)
+            - count.executing
+            - (count.staged if tally.undelivered else 0)
+            - held[name]
+            > 0
             for name, count in counts.items()
             if name in self._folders and name not in tally.held
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from venice_watch.clock import Clock
 from venice_watch.config.model import Config
 from venice_watch.daemon.life import SPOOL_NAME, Daemon
 from venice_watch.errors import StateUnusableError
+from venice_watch.intake.mounts import NETWORK, file_system_of
 from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
@@ -54,12 +54,16 @@ def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:
 
 def prepare_state(state_dir: Path) -> None:
     """Make the state folder and its spool, for this user alone."""
+    existing = next(path for path in (state_dir, *state_dir.parents) if os.path.exists(path))  # noqa: PTH110 - never raises
+    kind = file_system_of(existing)
+    if kind in NETWORK:
+        raise StateUnusableError(
+            f"{state_dir} is on a network file system ({kind}), where a journal is not safe. Name "
+            "a folder on a local disk in `state_dir`."
+        )
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         (state_dir / SPOOL_NAME).mkdir(exist_ok=True, mode=0o700)
-        mode = stat.S_IMODE(state_dir.stat().st_mode)
-        if mode & 0o002:
-            os.chmod(state_dir, mode & ~0o002)  # noqa: PTH101 - a mode, not a path matter
     except OSError as exc:
         raise StateUnusableError(
             f"{state_dir}: {exc.strerror}. The state folder must be one that venice-watch may "

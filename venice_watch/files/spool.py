@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import threading
 from pathlib import Path
 
 from venice_watch.files.place import sync_folder
@@ -25,6 +26,8 @@ class SpoolFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._descriptor = os.open(self._temporary, flags, 0o600)
         self._held: list[bytes] = []
+        self._lock = threading.Lock()  # a cancelled task closes while a thread may still write
+        self._closed = False
 
     def write(self, data: bytes) -> None:
         """Append `data`; never fails."""
@@ -44,15 +47,21 @@ class SpoolFile:
 
         Raises OSError; call again once the disk is mended.
         """
-        self._write_held()
-        os.fsync(self._descriptor)
-        if self._temporary.exists():
-            self._temporary.rename(self._folder / name)
-        sync_folder(self._folder)
+        with self._lock:
+            if self._closed:
+                return
+            self._write_held()
+            os.fsync(self._descriptor)
+            if self._temporary.exists():
+                self._temporary.rename(self._folder / name)
+            sync_folder(self._folder)
 
     def close(self) -> None:
         """Close the file, and remove what was not committed."""
-        os.close(self._descriptor)
+        with self._lock:
+            if not self._closed:
+                os.close(self._descriptor)
+            self._closed = True
         with contextlib.suppress(OSError):  # a leftover is cleared at the next start
             self._temporary.unlink()
 

@@ -8,7 +8,6 @@ share that is away, not an inbox that was emptied.
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,7 +55,6 @@ class Tracker:
         on_arrival: Callable[[], None],
     ) -> None:
         self.folder = folder
-        self.skipped: Counter[str] = Counter()
         self.trouble: str | None = None  # why the inbox cannot be read, in words
         self._rules_digest = rules_digest
         self._ledger = ledger
@@ -115,9 +113,9 @@ class Tracker:
     async def run_once(self) -> dict[str, str]:
         """Hand over what is complete now, then return the files that were left and why not."""
         await self._begin(watch=False)
-        started_at = self._clock.monotonic()
-        patience_s = 2 * self.folder.settle_s + 1.0
         await self._step(once=True)
+        started_at = self._clock.monotonic()  # a large or slow inbox has been scanned by now
+        patience_s = 2 * self.folder.settle_s + 1.0
         while any(not entry.blocked for entry in self._pending.values()):
             if self._clock.monotonic() - started_at > patience_s:
                 break
@@ -149,7 +147,7 @@ class Tracker:
         observer = NativeObserver(self.folder.inbox, asyncio.get_running_loop(), self._wake.set)
         try:
             await asyncio.to_thread(observer.start, recursive=self.folder.recursive)
-        except OSError as exc:
+        except (OSError, RuntimeError) as exc:  # the kernel's limits, or no more threads
             await asyncio.to_thread(observer.stop)
             if not self._watch_failed:
                 self._log.warning("watch.failed", error=str(exc), instead="polling")
@@ -213,7 +211,6 @@ class Tracker:
     async def _take_survey(self, survey: look.Survey) -> None:
         """Compare a whole scan with what is remembered."""
         self._report_trouble("; ".join(survey.troubles[:3]) or None)
-        self.skipped = survey.skipped
         for path, reason in survey.odd.items():
             if path not in self._odd_told:
                 self._log.info("file.skipped", path=path, reason=reason)
@@ -319,10 +316,17 @@ class Tracker:
             return None
         now = self._clock.monotonic()
         if sample.signature != entry.signature:
+            known = self._known.get(path)
+            if known is not None and known.is_version(sample.signature):
+                del self._pending[path]  # back to what was dealt with
+                return None
             entry.signature, entry.changed_at = sample.signature, now
             entry.told = False
         entry.troubles = 0
-        wanted = sample.candidate or self.folder.unknown_files is UnknownFiles.QUARANTINE
+        if not sample.candidate and self.folder.unknown_files is UnknownFiles.IGNORE:
+            del self._pending[path]
+            self._ignored[path] = sample.signature
+            return None
         verdict = settle.decide(
             # an empty file that is no image is simply ignored, not waited for
             size_bytes=entry.signature.size_bytes if sample.candidate else 1,
@@ -337,10 +341,6 @@ class Tracker:
                 writing = sample.writer is settle.Writer.SOME
                 entry.blocked = "a program is still writing it" if writing else ""
                 self._tell_of_waiting(path, entry, sample)
-                return None
-            case _ if not wanted:
-                del self._pending[path]
-                self._ignored[path] = sample.signature
                 return None
             case _:
                 return Arrival(

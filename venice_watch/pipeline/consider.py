@@ -24,7 +24,6 @@ from venice_watch.parameters import Contract, Parameters
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
 RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
 SPOOL_FREE_BYTES_MIN = 200_000_000  # two of the largest results
-FOLDER_FILE_BYTES_MAX = 64 * 1024
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
 
 
@@ -60,7 +59,8 @@ class Ask:
 
 def rules_digest(config: Config, folder: Folder) -> str:
     """Return a digest of all that decides whether a file of this folder is skipped."""
-    text = repr((folder.rules, folder.preset, folder.output.on_conflict, sorted(config.presets)))
+    output = (folder.outbox, folder.output.name, folder.output.on_conflict)
+    text = repr((folder.rules, folder.preset, output, sorted(config.presets)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -230,7 +230,7 @@ def read_ask(config: Config, folder: Folder, path: str) -> Ask:
 def _read_folder_file(config: Config, folder: Folder, where: str) -> folder_file.FolderFile | None:
     try:
         with opened_source(folder.inbox, where) as descriptor:
-            text = os.read(descriptor, FOLDER_FILE_BYTES_MAX + 1).decode()
+            text = os.read(descriptor, folder_file.TEXT_BYTES_MAX + 1).decode()
     except SourceGoneError:
         return None
     except (UnsafeSourceError, OSError, UnicodeDecodeError) as exc:

@@ -146,7 +146,7 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
     except OSError as exc:
         passage.log.warning("spool.leftover", file=spooled.name, error=exc.strerror)
     parts.tally.completed += 1
-    parts.tally.undelivered.pop((passage.folder.name, passage.job.path), None)
+    parts.tally.settle(*passage.key)
     passage.log.info(
         "image.completed",
         result=passage.job.result_path,
@@ -251,12 +251,16 @@ async def retire(parts: Parts, passage: Passage) -> None:
             tracker.left(job.path)
 
 
-async def remove_answered_reports(parts: Parts, source_sha256: bytes) -> None:
+async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
     """Remove the reports of files that somebody took back from the quarantine."""
+    assert passage.source_sha256 is not None, "read before"
+    quarantine, source_sha256 = passage.folder.quarantine, passage.source_sha256
     for earlier in await parts.ledger.quarantined(source_sha256):
         assert earlier.original_path is not None
         original = Path(earlier.original_path)
-        if not await asyncio.to_thread(is_taken, original):
+        # a quarantine that is not mounted tells nothing about what is in it
+        away = not await asyncio.to_thread(quarantine.is_dir)
+        if not away and not await asyncio.to_thread(is_taken, original):
             await asyncio.to_thread(originals.remove_report, original)
             await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
 

@@ -20,7 +20,8 @@ from venice_watch.pipeline.consider import (
 )
 from venice_watch.pipeline.deliver import DeliveryError, ResultLostError, retire
 from venice_watch.pipeline.passage import Hold, Parts, Passage
-from venice_watch.pipeline.send import SendFailedError, adopt
+from venice_watch.pipeline.send import ContractChangedError, SendFailedError, adopt
+from venice_watch.rules import skips_undecoded
 from venice_watch.venice.gate import DrainingError
 
 HELD_S = 30.0  # between looks at a folder that waits for a person
@@ -169,6 +170,7 @@ async def _discard(
         known=known,
         now=parts.clock.now(),
     )
+    parts.tally.settle(*passage.key)
     parts.tally.quarantined += 1
     passage.log.warning("image.quarantined", code=code, reason=message)
     await retire(parts, passage)
@@ -179,11 +181,20 @@ async def _on_send_failed(parts: Parts, passage: Passage, error: SendFailedError
 
 
 async def _on_refused(parts: Parts, passage: Passage, error: ImageRefusedError) -> None:
+    signature = passage.job.signature
+    if passage.choice is None and skips_undecoded(
+        passage.folder.rules,
+        name=passage.job.path,
+        kind=passage.kind,
+        size_bytes=signature.size_bytes,
+    ):
+        await _on_skipped(parts, passage, SkippedError("a rule of the folder says skip"))
+        return
     await _discard(parts, passage, error.code, error.message)
 
 
 async def _on_undelivered(parts: Parts, passage: Passage, error: DeliveryError) -> None:
-    key, now = (passage.folder.name, passage.job.path), parts.clock.now()
+    key, now = passage.key, parts.clock.now()
     if key not in parts.tally.undelivered:
         passage.log.error("delivery.failed", error=str(error), next="tried again by itself")
     parts.tally.undelivered[key] = str(error)
@@ -215,12 +226,18 @@ async def _cancel(
     passage.job = await parts.ledger.cancel(
         passage.job, code=code, message=str(error), rules_digest=digest, now=parts.clock.now()
     )
+    parts.tally.settle(*passage.key)
     if digest is None:
         parts.trackers[passage.folder.name].look_again(passage.job.path)
 
 
 async def _on_draining(parts: Parts, passage: Passage, _error: DrainingError) -> None:
     await _put_back(parts, passage, "stopped before it was sent")
+
+
+async def _on_contract_changed(parts: Parts, passage: Passage, error: ContractChangedError) -> None:
+    passage.log.info("image.considered_again", reason=str(error))
+    await _put_back(parts, passage, str(error))
 
 
 async def _on_result_lost(parts: Parts, passage: Passage, error: ResultLostError) -> None:
@@ -239,7 +256,7 @@ async def _on_folder_held(parts: Parts, passage: Passage, error: FolderHeldError
 
 
 async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
-    key = (passage.folder.name, passage.job.path)
+    key = passage.key
     if parts.tally.held_images.get(key) != str(error):
         passage.log.error("image.held", reason=str(error))
     await _put_back_held(parts, passage, str(error))
@@ -247,14 +264,14 @@ async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
 
 async def _put_back_held(parts: Parts, passage: Passage, why: str) -> None:
     """Let an image wait for somebody: as long as it has waited already, within limits."""
-    parts.tally.held_images[(passage.folder.name, passage.job.path)] = why
+    parts.tally.held_images[passage.key] = why
     low_s, high_s = TROUBLE_S
     after_s = min(high_s, max(low_s, parts.clock.now() - passage.job.created_at))
     await _put_back(parts, passage, why, after_s=after_s)
 
 
 async def _on_unreadable(parts: Parts, passage: Passage, error: OSError) -> None:
-    if (passage.folder.name, passage.job.path) not in parts.tally.held_images:
+    if passage.key not in parts.tally.held_images:
         passage.log.warning("file.unreadable", error=str(error))
     await _put_back_held(parts, passage, str(error))
 
@@ -290,6 +307,7 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (SourceChangedError, _on_changed),
     (UnsafeSourceError, _on_changed),
     (DrainingError, _on_draining),
+    (ContractChangedError, _on_contract_changed),
     (ResultLostError, _on_result_lost),
     (FolderHeldError, _on_folder_held),
     (HeldError, _on_held),

@@ -8,6 +8,7 @@ from venice_watch.config.model import Folder, OnConflict
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import read_source
 from venice_watch.images.probe import Probe
+from venice_watch.images.signature import identify
 from venice_watch.job import Job, State
 from venice_watch.pipeline import consider, deliver, failures
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, SkippedError
@@ -35,7 +36,7 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
         await deliver.deliver(parts, passage, resumed=True)
         return
     data = await _read(passage)
-    await deliver.remove_answered_reports(parts, _sha256(passage))
+    await deliver.remove_answered_reports(parts, passage)
     probe = await _choose(parts, passage, data)
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
@@ -63,13 +64,11 @@ async def _read(passage: Passage) -> bytes:
     return data
 
 
-def _sha256(passage: Passage) -> bytes:
-    assert passage.source_sha256 is not None
-    return passage.source_sha256
-
-
 async def _choose(parts: Parts, passage: Passage, data: bytes) -> Probe:
-    probe, passage.choice = await parts.decode(
+    passage.kind = identify(data) or ""
+    # only the header is read here; the folder's own file may be on a share that hangs, which must
+    # not take a decoder's place
+    probe, passage.choice = await asyncio.to_thread(
         consider.choose, parts.config, passage.folder, passage.job, data
     )
     return probe
@@ -89,7 +88,7 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     if passage.folder.output.on_conflict is OnConflict.SKIP:
         await asyncio.to_thread(_skip_what_is_there, parts, passage, admitted)
     parts.tally.held.pop(passage.folder.name, None)
-    parts.tally.held_images.pop((passage.folder.name, passage.job.path), None)
+    parts.tally.held_images.pop(passage.key, None)
     return admitted
 
 

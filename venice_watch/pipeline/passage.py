@@ -47,6 +47,11 @@ class Tally:
     held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
 
+    def settle(self, folder: str, path: str) -> None:
+        """Forget what kept an image from going on: it has ended, one way or another."""
+        self.held_images.pop((folder, path), None)
+        self.undelivered.pop((folder, path), None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -78,8 +83,14 @@ class Passage:
     job: Job
     log: FilteringBoundLogger
     source_sha256: bytes | None = None
+    kind: str = ""  # the format, as far as the first bytes tell
     choice: Choice | None = None
     attempt: Attempt | None = None  # open: its money's fate is not written down yet
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what the tally knows the image by."""
+        return self.folder.name, self.job.path
 
     @classmethod
     def of(cls, parts: Parts, folder: Folder, job: Job) -> "Passage":

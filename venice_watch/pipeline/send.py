@@ -12,7 +12,7 @@ from venice_watch.job import Attempt, Charge, Closing
 from venice_watch.ledger import NameReservedError, Order, Result
 from venice_watch.outcome import Failure, Outcome, Succeeded
 from venice_watch.pipeline import deliver
-from venice_watch.pipeline.consider import Admitted, FolderHeldError, HeldError, work_key
+from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.venice.classify import classify, read_limit
 from venice_watch.venice.client import Upload
@@ -29,11 +29,16 @@ class SendFailedError(VeniceWatchError):
         self.failure = failure
 
 
+class ContractChangedError(VeniceWatchError):
+    """What was admitted was admitted for another contract."""
+
+
 async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
     """Send one request and stage its result.
 
-    Raises SendFailedError, DrainingError, SourceGoneError, SourceChangedError or HeldError. From
-    `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be closed.
+    Raises SendFailedError, or before anything is paid DrainingError, SourceGoneError,
+    SourceChangedError, ContractChangedError or FolderHeldError. From `begin` on `passage.attempt`
+    is the open attempt: whatever is raised then, it must be closed.
     """
     order = _order(parts, passage, admitted)
     try:
@@ -95,7 +100,7 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
         check_version, passage.folder.inbox, passage.job.path, passage.job.signature
     )
     if parts.account.contract != admitted.contract:
-        raise HeldError("the server's contract was found out meanwhile")
+        raise ContractChangedError("the server's contract was found out meanwhile")
 
 
 async def _stage(

@@ -9,7 +9,12 @@ import asyncio
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
-from venice_watch.parameters import PRICE_2X_MICROUSD, PRICE_4X_MICROUSD, Contract
+from venice_watch.parameters import (
+    PRICE_2X_MICROUSD,
+    PRICE_4X_MICROUSD,
+    SCALE_TWOFOLD,
+    Contract,
+)
 from venice_watch.venice.client import KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
 
@@ -39,8 +44,8 @@ class Account:
         self._log = log
         self._prices = {"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD}
         self._probe_s = PROBE_S[0]
-        self._halted = asyncio.Event()
-        self._halted.set()
+        self._probe_wanted = asyncio.Event()
+        self._probe_wanted.set()
 
     @property
     def asked(self) -> bool:
@@ -53,7 +58,7 @@ class Account:
 
     def price_microusd(self, scale: float) -> int:
         """Return what a result of this effective scale costs."""
-        return self._prices["2x" if scale <= 2 else "4x"]  # noqa: PLR2004 - the price list's own
+        return self._prices["2x" if scale <= SCALE_TWOFOLD else "4x"]
 
     async def halt(self, reason: str) -> None:
         """Stop sending for everybody, and begin to ask when it may go on."""
@@ -61,7 +66,7 @@ class Account:
             self._log.error("account.refused", reason=reason, next="probing until it is mended")
         self.refused = reason
         await self._gate.halt(reason)
-        self._halted.set()
+        self._probe_wanted.set()
 
     def succeeded(self) -> None:
         """Note that a paid request went through: probing starts afresh."""
@@ -71,14 +76,14 @@ class Account:
         """Ask whenever the gate is shut, until cancelled."""
         first = True
         while True:
-            await self._halted.wait()
+            await self._probe_wanted.wait()
             if not first:
                 await self._clock.sleep(self._probe_s)
                 self._probe_s = min(PROBE_S[1], self._probe_s * 2)
             first = False
-            self._halted.clear()  # before asking: a refusal meanwhile asks for another probe
+            self._probe_wanted.clear()  # before asking: a refusal meanwhile asks for another probe
             if not await self._try_probe():
-                self._halted.set()
+                self._probe_wanted.set()
             self._asked.set()
 
     async def _try_probe(self) -> bool:

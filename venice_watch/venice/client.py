@@ -73,7 +73,6 @@ class KeyFacts:
     requests_per_minute: int | None = None
     permitted: bool | None = None
     balances: Mapping[str, float] | None = None
-    server_clock_off_s: float | None = None
 
     @property
     def usable(self) -> bool:
