@@ -4,9 +4,8 @@ Every step may be done again after a crash and finds what was done before.
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,10 +159,11 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
 async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> None:
     """Let the result appear under its reserved name, or the next free one."""
     output = passage.folder.output
-    if passage.job.result_path is None:
-        await _reserve_first_name(parts, passage)
+    taken: set[str] = set()
+    if passage.job.result_path is None:  # it could not be found when the result was staged
+        await _reserve_name(parts, passage, taken)
     while True:
-        assert passage.job.result_path is not None
+        assert passage.job.result_path is not None, "reserved above"
         target = Path(passage.job.result_path)
         try:
             await asyncio.to_thread(
@@ -178,49 +178,47 @@ async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bo
             # a name reserved by this job, with these bytes: published before a crash
             if resumed and await asyncio.to_thread(place.same_content, spooled, target):
                 return
-            await _reserve_next_name(parts, passage, target)
+            taken.add(str(target))
+            await _reserve_name(parts, passage, taken)
         else:
             return
 
 
-async def _reserve_first_name(parts: Parts, passage: Passage) -> None:
-    """Reserve the name that could not be found when the result was staged."""
-    folder, job = passage.folder, passage.job
+async def _reserve_name(parts: Parts, passage: Passage, taken: set[str]) -> None:
+    """Reserve the first free name that is not in `taken` for a staged result."""
+    job = passage.job
     assert job.result_width is not None, "known since it was staged"
     assert job.result_height is not None, "known since it was staged"
     facts = name_facts(
         job,
-        preset=job.preset or folder.preset,
+        preset=job.preset or passage.folder.preset,
         scale=job.result_scale or 1.0,
         width=job.result_width,
         height=job.result_height,
         now=parts.clock.now(),
     )
+    while True:
+        path = await asyncio.to_thread(find_name, passage.folder, job, facts, taken)
+        if path is None:
+            raise DeliveryError(f"{passage.folder.outbox}: no free name for {job.path}")
+        try:
+            passage.job = await parts.ledger.rename_result(job, path, now=parts.clock.now())
+        except NameReservedError:
+            taken.add(path)
+        else:
+            return
+
+
+def find_name(
+    folder: Folder, job: Job, facts: naming.NameFacts, taken: Collection[str]
+) -> str | None:
+    """Return the first name that is free on disk and not in `taken`, or None; blocks."""
     overwrite = folder.output.on_conflict is OnConflict.OVERWRITE
     for number in range(NAMES_MAX):
         path = result_path(folder, job, result_name(folder, facts, number))
-        if not overwrite and await asyncio.to_thread(is_taken, path):
-            continue
-        with contextlib.suppress(NameReservedError):
-            passage.job = await parts.ledger.rename_result(job, str(path), now=parts.clock.now())
-            return
-    raise DeliveryError(f"{folder.outbox}: no free name for {job.path}")
-
-
-async def _reserve_next_name(parts: Parts, passage: Passage, taken: Path) -> None:
-    """Reserve the next free numbered name for a staged result whose name is taken."""
-    for number in range(1, NAMES_MAX):
-        candidate = taken.with_name(naming.numbered(taken.name, number))
-        if await asyncio.to_thread(is_taken, candidate):
-            continue
-        try:
-            passage.job = await parts.ledger.rename_result(
-                passage.job, str(candidate), now=parts.clock.now()
-            )
-        except NameReservedError:
-            continue
-        return
-    raise DeliveryError(f"{taken.parent}: no free name for {taken.name}")
+        if str(path) not in taken and (overwrite or not is_taken(path)):
+            return str(path)
+    return None
 
 
 async def retire(parts: Parts, passage: Passage) -> None:

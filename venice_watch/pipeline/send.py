@@ -116,10 +116,18 @@ async def _stage(
 
     An outbox in trouble is no reason to forget what is paid: the name is then found later.
     """
-    taken: set[str] = set()
+    job, taken = passage.job, set[str]()
+    facts = deliver.name_facts(
+        job,
+        preset=passage.choice.preset if passage.choice else job.preset or passage.folder.preset,
+        scale=scale,
+        width=size.width,
+        height=size.height,
+        now=parts.clock.now(),
+    )
     while True:
         try:
-            path = await _find_name(parts, passage, size, scale, taken)
+            path = await asyncio.to_thread(deliver.find_name, passage.folder, job, facts, taken)
         except OSError:
             path = None
         result = Result(
@@ -132,7 +140,7 @@ async def _stage(
         )
         try:
             passage.job = await parts.ledger.stage(
-                passage.job, attempt, closing, result, now=parts.clock.now()
+                job, attempt, closing, result, now=parts.clock.now()
             )
         except NameReservedError:
             assert path is not None, "only a name can be reserved"
@@ -141,29 +149,6 @@ async def _stage(
         passage.attempt = None
         parts.tally.spent_microusd += closing.microusd or 0
         return
-
-
-async def _find_name(
-    parts: Parts, passage: Passage, size: Succeeded, scale: float, taken: set[str]
-) -> str | None:
-    """Return the first name that is free on disk and not in `taken`."""
-    folder, job = passage.folder, passage.job
-    facts = deliver.name_facts(
-        job,
-        preset=passage.choice.preset if passage.choice else job.preset or folder.preset,
-        scale=scale,
-        width=size.width,
-        height=size.height,
-        now=parts.clock.now(),
-    )
-    overwrite = folder.output.on_conflict is OnConflict.OVERWRITE
-    for number in range(deliver.NAMES_MAX):
-        path = deliver.result_path(folder, job, deliver.result_name(folder, facts, number))
-        if str(path) in taken:
-            continue
-        if overwrite or not await asyncio.to_thread(deliver.is_taken, path):
-            return str(path)
-    return None
 
 
 class _VerifyingSink:
