@@ -64,8 +64,6 @@ class Gate:
         self._closed = False
         self._halted: str | None = "the API was not asked yet"
         self._waiting: list[_Waiter] = []  # in the order of asking
-        self._quiet = asyncio.Event()
-        self._quiet.set()
         self._open = asyncio.Event()  # not halted, or closed for good
 
     # --- what others may know --------------------------------------------------------------------
@@ -110,7 +108,6 @@ class Gate:
                         await waiter.told.wait()
             self._sent.append(self._clock.monotonic())
             self._in_flight[folder] += 1
-            self._quiet.clear()
         finally:
             self._waiting.remove(waiter)
             self._tell()  # whoever was behind may be the next
@@ -118,8 +115,6 @@ class Gate:
             yield
         finally:
             self._in_flight[folder] -= 1
-            if not self.in_flight:
-                self._quiet.set()
             self._tell()
 
     async def wait_open(self) -> None:
@@ -127,10 +122,6 @@ class Gate:
         await self._open.wait()
         if self._closed:
             raise DrainingError("the program is about to stop")
-
-    async def wait_quiet(self) -> None:
-        """Wait until no request is under way."""
-        await self._quiet.wait()
 
     def _wait_s(self, waiter: "_Waiter") -> float | None:
         """Return 0 for a turn now, seconds until one may be had, or None: when told."""
