@@ -21,7 +21,6 @@ from venice_watch.config.units import PATTERN, parse_duration, spell_duration
 from venice_watch.parameters import nearest, quoted, shown
 
 NAME_CHARACTERS_MAX = 64  # of folders and presets: they become labels and parts of file names
-MODE_MAX = 0o777  # of a result: permissions, nothing that makes a program privileged
 LIST_ITEMS_MAX = 1_000  # of patterns in one rule
 
 
@@ -215,7 +214,7 @@ def template() -> Checked:
 
 
 def mode() -> Checked:
-    """Accept a file's permissions in octal digits, as text."""
+    """Accept a file's permissions in octal digits, as text; nothing that gives privileges."""
 
     def check(value: object) -> int:
         if isinstance(value, str) and re.fullmatch(r"0?[0-7]{3}", value):

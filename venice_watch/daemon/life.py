@@ -27,7 +27,7 @@ from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
 from venice_watch.intake.tracker import Tracker
-from venice_watch.job import Job
+from venice_watch.job import ACTIVE, Job
 from venice_watch.ledger import FolderCounts, Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
@@ -397,4 +397,4 @@ class Daemon:
 
 
 def _active(count: FolderCounts) -> int:
-    return count.available + count.executing + count.in_doubt + count.staged
+    return sum(getattr(count, state.value) for state in ACTIVE)
