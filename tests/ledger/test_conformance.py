@@ -9,8 +9,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
+from venice_watch.budget import Budget, Limit, Period
 from venice_watch.errors import Code
 from venice_watch.job import (
     ACTIVE,
@@ -25,20 +28,30 @@ from venice_watch.job import (
     State,
 )
 from venice_watch.ledger import (
+    BudgetReachedError,
+    Earlier,
     FolderCounts,
     Known,
     Ledger,
     NameReservedError,
     Order,
+    Prior,
     Result,
+    Spending,
     StaleError,
+    UnderWayError,
 )
 
 Opener = Callable[[], AbstractAsyncContextManager[Ledger]]
 
 NOW = 1_780_000_000.0
+DAY = "2026-05-28"
+EVE = "2026-05-27"
+MONTH = "2026-05"
+NEXT_MONTH_DAY = "2026-06-01"
 FOLDERS = ("photos",)
 WORK = b"w" * 32
+OTHER_WORK = b"o" * 32
 SHA = b"s" * 32
 FREE = Closing(outcome="unsent", charge=Charge.NONE, message="refused")
 PAID = Closing(outcome="succeeded", charge=Charge.CHARGED, status=200, request_id="ray")
@@ -81,10 +94,23 @@ def order(work: bytes = WORK, microusd: int = 80_000) -> Order:
 
 
 def result(
-    path: str | None = "/out/cat.png", name: str = "1.png", *, exclusive: bool = True
+    path: str | None = "/out/cat.png",
+    name: str = "1.png",
+    *,
+    exclusive: bool = True,
+    size_bytes: int = 100,
 ) -> Result:
     """Return a result in the spool."""
-    return Result(spool_name=name, path=path, width=800, height=600, scale=2.0, exclusive=exclusive)
+    return Result(
+        spool_name=name,
+        path=path,
+        width=800,
+        height=600,
+        scale=2.0,
+        sha256=SHA,
+        size_bytes=size_bytes,
+        exclusive=exclusive,
+    )
 
 
 async def claim(ledger: Ledger, now: float = NOW) -> Job | None:
@@ -101,10 +127,12 @@ async def executing(ledger: Ledger, path: str = "cat.jpg", version: int = 1) -> 
     return job
 
 
-async def sending(ledger: Ledger, path: str = "cat.jpg") -> tuple[Job, Attempt]:
+async def sending(
+    ledger: Ledger, path: str = "cat.jpg", work: bytes = WORK, microusd: int = 80_000
+) -> tuple[Job, Attempt]:
     """Return a job with a request under way."""
     job = await executing(ledger, path)
-    return job, await ledger.begin(job, order(), now=NOW)
+    return job, await ledger.begin(job, order(work, microusd), day=DAY, now=NOW)
 
 
 async def staged(ledger: Ledger, path: str = "cat.jpg", out: str = "/out/cat.png") -> Job:
@@ -137,6 +165,11 @@ async def put_back(ledger: Ledger, job: Job, until: float = NOW, *, counted: boo
     return await ledger.retry(
         job, None, None, until=until, counted=counted, message="later", now=NOW
     )
+
+
+async def doubts_of(ledger: Ledger, work: bytes = WORK) -> int:
+    """Return how many requests for a piece of work are in doubt."""
+    return (await ledger.prior(work)).doubts
 
 
 async def present(ledger: Ledger, digest: str = "rules") -> dict[str, Signature]:
@@ -178,13 +211,13 @@ def test_one_active_job_a_path(opened: Opener) -> None:
         job = await claim(ledger)
         assert job is not None
         assert await ledger.enqueue(again, now=NOW) == [False]
-        attempt = await ledger.begin(job, order(), now=NOW)
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
         doubtful = await ledger.doubt(job, attempt, UNKNOWN, until=NOW, now=NOW)
         assert doubtful.state is State.IN_DOUBT
         assert await ledger.enqueue(again, now=NOW) == [False]
         job = await claim(ledger)
         assert job is not None
-        attempt = await ledger.begin(job, order(), now=NOW)
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
         job = await ledger.stage(job, attempt, PAID, result(), now=NOW)
         assert await ledger.enqueue(again, now=NOW) == [False]
         await ledger.complete(job, retire=Retire.ARCHIVE, now=NOW)
@@ -255,6 +288,37 @@ def test_nothing_is_handed_out_twice(opened: Opener) -> None:
     run(opened, scenario)
 
 
+def test_doubts_come_last(opened: Opener) -> None:
+    """What is in doubt is claimed after what waits with the same priority, before any lower."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job, attempt = await sending(ledger, "doubt")
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW, now=NOW)
+        await ledger.enqueue([replace(arrival("lower"), priority=-1)], now=NOW)
+        await ledger.enqueue([arrival("late")], now=NOW + 9)
+        await ledger.enqueue([replace(arrival("urgent"), priority=1)], now=NOW + 9)
+        claimed = [await claim(ledger, NOW + 9) for _ in range(5)]
+        assert [job and job.path for job in claimed] == ["urgent", "late", "doubt", "lower", None]
+
+    run(opened, scenario)
+
+
+def test_urgent_doubts_come_first(opened: Opener) -> None:
+    """What is in doubt with a higher priority does not wait for the others; nor before its time."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.enqueue([replace(arrival("doubt"), priority=1)], now=NOW)
+        job = await claim(ledger)
+        assert job is not None
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW + 5, now=NOW)
+        await ledger.enqueue([arrival("a"), arrival("b")], now=NOW)
+        claimed = [await claim(ledger, NOW + 4), await claim(ledger, NOW + 5)]
+        assert [job and job.path for job in claimed] == ["a", "doubt"]
+
+    run(opened, scenario)
+
+
 # Compare and set.
 
 
@@ -266,9 +330,9 @@ def test_stale_steps_change_nothing(opened: Opener) -> None:
         await put_back(ledger, old)
         job = await claim(ledger)
         assert job is not None
-        attempt = await ledger.begin(job, order(), now=NOW)
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
         steps: list[Callable[[], Awaitable[object]]] = [
-            lambda: ledger.begin(old, order(), now=NOW),
+            lambda: ledger.begin(old, order(), day=DAY, now=NOW),
             lambda: ledger.stage(old, attempt, PAID, result(), now=NOW),
             lambda: put_back(ledger, old),
             lambda: ledger.doubt(old, attempt, UNKNOWN, until=NOW, now=NOW),
@@ -311,7 +375,7 @@ def test_only_steps_of_the_table(opened: Opener) -> None:
 
     async def scenario(ledger: Ledger) -> None:
         waiting = await put_back(ledger, await executing(ledger, "waiting"), NOW + 99)
-        busy, attempt = await sending(ledger, "busy")
+        busy, attempt = await sending(ledger, "busy", b"b" * 32)
         done = await completed(ledger, path="done")
         bad = await discarded(ledger, "bad")
         spooled = await staged(ledger, "spooled", "/out/spooled.png")
@@ -344,7 +408,7 @@ def test_one_request_at_a_time(opened: Opener) -> None:
     async def scenario(ledger: Ledger) -> None:
         job, _ = await sending(ledger)
         with pytest.raises(StaleError, match="under way"):
-            await ledger.begin(job, order(), now=NOW)
+            await ledger.begin(job, order(), day=DAY, now=NOW)
         assert len(await ledger.attempts(job)) == 1
 
     run(opened, scenario)
@@ -362,7 +426,7 @@ def test_only_executing_jobs_begin(opened: Opener) -> None:
         ]
         for job in jobs:
             with pytest.raises(StaleError):
-                await ledger.begin(job, order(), now=NOW)
+                await ledger.begin(job, order(), day=DAY, now=NOW)
 
     run(opened, scenario)
 
@@ -398,8 +462,8 @@ def test_what_an_attempt_came_to(
         assert ended.message == closing.message
         counts = await ledger.counts()
         assert counts["photos"].spent_microusd == microusd
-        assert await ledger.doubts(WORK) == doubts
-        assert await ledger.doubts(b"x" * 32) == 0
+        assert await doubts_of(ledger) == doubts
+        assert await doubts_of(ledger, b"x" * 32) == 0
 
     run(opened, scenario)
 
@@ -421,7 +485,7 @@ def test_a_request_nobody_spoke_for_is_a_doubt(opened: Opener, verb: str) -> Non
         [ended] = await ledger.attempts(job)
         assert (ended.id, ended.charge, ended.ended_at) == (attempt.id, Charge.UNKNOWN, NOW)
         assert ended.microusd == 80_000
-        assert await ledger.doubts(WORK) == 1
+        assert await doubts_of(ledger) == 1
         assert await ledger.recover(now=NOW) == []
 
     run(opened, scenario)
@@ -436,7 +500,7 @@ def test_doubts_belong_to_the_work(opened: Opener) -> None:
             await ledger.discard(
                 job, attempt, LOST, code="in_doubt", message="x", known=Known(), now=NOW
             )
-        assert await ledger.doubts(WORK) == 2
+        assert await doubts_of(ledger) == 2
 
     run(opened, scenario)
 
@@ -447,7 +511,7 @@ def test_rate_memory(opened: Opener) -> None:
     async def scenario(ledger: Ledger) -> None:
         for path, at in (("a", NOW - 70), ("b", NOW), ("c", NOW - 5)):
             job = await executing(ledger, path)
-            attempt = await ledger.begin(job, order(), now=at)
+            attempt = await ledger.begin(job, order(), day=DAY, now=at)
             await ledger.retry(
                 job, attempt, FREE, until=NOW + 99, counted=True, message="x", now=NOW
             )
@@ -466,7 +530,7 @@ def test_counted_and_not(opened: Opener) -> None:
         job = await put_back(ledger, await claim(ledger) or job)
         assert job.attempts == 1
         job = await claim(ledger) or job
-        attempt = await ledger.begin(job, order(), now=NOW)
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
         job = await ledger.doubt(job, attempt, UNKNOWN, until=NOW + 4, now=NOW)
         assert (job.attempts, job.available_at, job.message) == (2, NOW + 4, "no answer")
         assert job.state is State.IN_DOUBT
@@ -578,7 +642,7 @@ def test_postponed_delivery(opened: Opener) -> None:
             await ledger.complete(job, retire=Retire.KEEP, now=NOW)
         done = await ledger.complete(again, retire=Retire.KEEP, now=NOW)
         assert (done.state, done.message, done.code) == (State.COMPLETED, None, None)
-        assert await ledger.spooled() == []
+        assert await ledger.spooled() == [job.spool_name]  # kept: it may serve again
 
     run(opened, scenario)
 
@@ -745,6 +809,1071 @@ def test_messages_quote_any_name(opened: Opener) -> None:
     run(opened, scenario)
 
 
+# Budgets.
+
+
+def budget(microusd: int, days: str = DAY, folder: str | None = None) -> Budget:
+    """Return the budget of a day or a month."""
+    period = Period.DAY if days.count("-") == 2 else Period.MONTH
+    return Budget(limit=Limit(folder=folder, period=period, microusd=microusd), days=days)
+
+
+async def pay(
+    ledger: Ledger,
+    microusd: int,
+    *,
+    folder: str = "photos",
+    day: str = DAY,
+    closing: Closing | None = PAID,
+) -> tuple[Job, Attempt]:
+    """Begin a request for some new work, and end it unless `closing` is None."""
+    path = os.urandom(8).hex()
+    assert await ledger.enqueue([arrival(path, folder=folder)], now=NOW) == [True]
+    job = await ledger.claim(now=NOW, only_folders=(folder,))
+    assert job is not None
+    wanted = order(path.encode(), microusd)
+    attempt = await ledger.begin(job, wanted, day=day, now=NOW)
+    if closing is not None:
+        await ledger.discard(
+            job, attempt, closing, code=Code.FAILED, message="x", known=Known(), now=NOW
+        )
+    return job, attempt
+
+
+async def is_affordable(ledger: Ledger, microusd: int, *budgets: Budget, day: str = DAY) -> bool:
+    """Tell whether a request may begin; it is taken back at once, at no cost."""
+    job = await executing(ledger, os.urandom(8).hex())
+    wanted = order(b"taken back", microusd)
+    try:
+        attempt = await ledger.begin(job, wanted, day=day, budgets=budgets, now=NOW)
+    except BudgetReachedError:
+        await ledger.cancel(job, code="gone", message="x", rules_digest=None, now=NOW)
+        return False
+    await ledger.discard(job, attempt, FREE, code="failed", message="x", known=Known(), now=NOW)
+    return True
+
+
+@pytest.mark.parametrize("closing", [None, PAID, UNKNOWN, LOST])
+@pytest.mark.parametrize("days", [DAY, MONTH])
+@pytest.mark.parametrize("folder", [None, "photos"])
+def test_a_budget_is_kept_exactly(
+    opened: Opener, closing: Closing | None, days: str, folder: str | None
+) -> None:
+    """A request may reach its budget and not pass it: reserved, paid, unknown and lost count."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await pay(ledger, 60_000, closing=closing)
+        assert await ledger.spent([budget(1, days, folder)]) == [60_000]
+        assert not await is_affordable(ledger, 40_001, budget(100_000, days, folder))
+        assert not await is_affordable(ledger, 40_000, budget(99_999, days, folder))
+        assert await is_affordable(ledger, 40_000, budget(100_000, days, folder))
+        assert not await is_affordable(ledger, 1, budget(0, days, folder))
+        assert await is_affordable(ledger, 0, budget(60_000, days, folder))
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize(
+    ("closing", "left"), [(FREE, 100_000), (replace(PAID, microusd=20_000), 80_000)]
+)
+@pytest.mark.parametrize("days", [DAY, MONTH])
+def test_a_budget_is_given_back(opened: Opener, closing: Closing, left: int, days: str) -> None:
+    """What was reserved and not charged may be spent on others."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await pay(ledger, 80_000, closing=closing)
+        limit = budget(100_000, days)
+        assert await ledger.spent([limit]) == [100_000 - left]
+        assert not await is_affordable(ledger, left + 1, limit)
+        assert await is_affordable(ledger, left, limit)
+
+    run(opened, scenario)
+
+
+def test_budgets_of_other_times(opened: Opener) -> None:
+    """What was spent on another day or in another month counts for that one alone."""
+
+    async def scenario(ledger: Ledger) -> None:
+        spent = {
+            "2025-05-28": 1,
+            "2026-04-30": 2,
+            "2026-05-01": 4,
+            EVE: 8,
+            DAY: 16,
+            "2026-05-31": 32,
+            NEXT_MONTH_DAY: 64,
+            "2027-05-28": 128,
+        }
+        for day, microusd in spent.items():
+            await pay(ledger, microusd, day=day)
+        days = (*spent, MONTH, "2026-04", "2026-06", "2026-07", "2026-05-02")
+        counted = await ledger.spent([budget(0, days) for days in days])
+        assert counted == [*spent.values(), 4 + 8 + 16 + 32, 2, 64, 0, 0]
+        assert await is_affordable(ledger, 5, budget(5, "2026-05-29"), day="2026-05-29")
+
+    run(opened, scenario)
+
+
+def test_over_midnight(opened: Opener) -> None:
+    """A request belongs to the day on which it began, whenever it ends."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job, attempt = await pay(ledger, 80_000, day=EVE, closing=None)
+        await pay(ledger, 1, day=DAY)
+        assert await ledger.spent([budget(0, EVE), budget(0)]) == [80_000, 1]
+        await ledger.retry(
+            job,
+            attempt,
+            replace(PAID, microusd=20_000),
+            until=NOW,
+            counted=True,
+            message="x",
+            now=NOW + 86_400,
+        )
+        assert await ledger.spent([budget(0, EVE), budget(0)]) == [20_000, 1]
+
+    run(opened, scenario)
+
+
+def test_budgets_of_folders(opened: Opener) -> None:
+    """A folder's budget counts that folder; the total counts all, whatever their names hold."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for number, folder in enumerate(("photos", "photos%", "Photos", "", "f\u00f6lder")):
+            await pay(ledger, 10**number, folder=folder)
+        budgets = [
+            budget(0, days, folder)
+            for days in (DAY, MONTH)
+            for folder in ("photos", "photos%", "", "nobody", None)
+        ]
+        assert await ledger.spent(budgets) == [1, 10, 1_000, 0, 11_111] * 2
+        assert await is_affordable(
+            ledger, 1, budget(0, DAY, "nobody"), budget(2, DAY, "photos")
+        ) is (False), "a budget that is named is kept"
+        assert await is_affordable(ledger, 1, budget(2, DAY, "photos"))
+
+    run(opened, scenario)
+
+
+def test_every_budget_is_kept(opened: Opener) -> None:
+    """Of several budgets the one that is reached is named, with what was spent and what to do."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await pay(ledger, 60_000)
+        job = await executing(ledger)
+        wide, tight = budget(10**9, MONTH), budget(100_000, DAY, "photos")
+        for budgets in ((wide, tight), (tight, wide)):
+            with pytest.raises(BudgetReachedError) as caught:
+                await ledger.begin(job, order(), day=DAY, budgets=budgets, now=NOW)
+            assert (caught.value.budget, caught.value.spent_microusd) == (tight, 60_000)
+            for words in ("folder 'photos'", "this day", "0.10 USD", "0.06", "0.08"):
+                assert words in str(caught.value)
+
+    run(opened, scenario)
+
+
+def test_a_refused_request_changes_nothing(opened: Opener) -> None:
+    """A job whose request was refused stands where it stood, and may go any way from there."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await pay(ledger, 60_000)
+        other, busy = await pay(ledger, 0, closing=None)
+        job = await executing(ledger)
+        before = (await ledger.recent(limit=9), await ledger.spending(), await ledger.spooled())
+        refused = [budget(10**9, MONTH), budget(100_000)]
+        with pytest.raises(BudgetReachedError):
+            await ledger.begin(job, order(), day=DAY, budgets=refused, now=NOW + 5)
+        with pytest.raises(UnderWayError):
+            await ledger.begin(job, order(busy.work_key, 0), day=DAY, now=NOW + 5)
+        after = (await ledger.recent(limit=9), await ledger.spending(), await ledger.spooled())
+        assert after == before
+        assert await ledger.attempts(job) == []
+        assert await ledger.attempts(other) == [busy]
+        assert await ledger.prior(WORK) == Prior(doubts=0, under_way=False, results=())
+        assert await ledger.sent_since(NOW + 1) == []
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
+        await ledger.stage(job, attempt, PAID, result(), now=NOW)
+
+    run(opened, scenario)
+
+
+def test_stale_before_refused(opened: Opener) -> None:
+    """Whoever has an older generation is told so, not that a budget is reached."""
+
+    async def scenario(ledger: Ledger) -> None:
+        old = await executing(ledger)
+        await put_back(ledger, old, NOW + 99)
+        with pytest.raises(StaleError):
+            await ledger.begin(old, order(), day=DAY, budgets=[budget(0)], now=NOW)
+        await sending(ledger, "busy")
+        with pytest.raises(StaleError):
+            await ledger.begin(old, order(), day=DAY, now=NOW)
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize("affordable", [0, 1, 5, 16])
+@pytest.mark.parametrize("days", [DAY, MONTH])
+def test_a_budget_under_a_crowd(opened: Opener, affordable: int, days: str) -> None:
+    """Of 16 who begin at once exactly as many may as the budget has left."""
+
+    async def scenario(ledger: Ledger) -> None:
+        jobs = [await executing(ledger, f"{number}") for number in range(16)]
+        limit = budget(80_000 * affordable + 79_999, days)
+        answers = await asyncio.gather(
+            *(
+                ledger.begin(job, order(job.path.encode()), day=DAY, budgets=[limit], now=NOW)
+                for job in jobs
+            ),
+            return_exceptions=True,
+        )
+        begun = [one for one in answers if isinstance(one, Attempt)]
+        refused = [one for one in answers if isinstance(one, BudgetReachedError)]
+        assert (len(begun), len(refused)) == (affordable, 16 - affordable)
+        assert await ledger.spent([limit]) == [80_000 * affordable]
+
+    run(opened, scenario)
+
+
+# The same work: one request at a time, and its result for all.
+
+
+@pytest.mark.parametrize("end", ["stage", "retry", "doubt", "discard", "abandoned"])
+def test_single_flight(opened: Opener, end: str) -> None:
+    """While a request for some work is under way no other begins that must be alone."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first, attempt = await sending(ledger, "a")
+        second = await executing(ledger, "b")
+        assert (await ledger.prior(WORK)).under_way
+        assert not (await ledger.prior(OTHER_WORK)).under_way
+        with pytest.raises(UnderWayError):
+            await ledger.begin(second, order(), day=DAY, now=NOW)
+        other = await executing(ledger, "c")
+        await ledger.begin(other, order(OTHER_WORK), day=DAY, now=NOW)
+        await close(ledger, first, attempt, end)
+        assert not (await ledger.prior(WORK)).under_way
+        await ledger.begin(second, order(), day=DAY, now=NOW)
+
+    run(opened, scenario)
+
+
+async def close(ledger: Ledger, job: Job, attempt: Attempt, end: str, now: float = NOW) -> None:
+    """End a request in one of the ways there are; its job is not due again for long."""
+    later = NOW + 1e6
+    match end:
+        case "stage":
+            spooled = result(f"/out/{attempt.id}.png", f"{attempt.id}.png")
+            await ledger.stage(job, attempt, PAID, spooled, now=now)
+        case "retry":
+            await ledger.retry(job, attempt, FREE, until=later, counted=True, message="x", now=now)
+        case "doubt":
+            await ledger.doubt(job, attempt, UNKNOWN, until=later, now=now)
+        case "discard":
+            await ledger.discard(
+                job, attempt, LOST, code="failed", message="x", known=Known(), now=now
+            )
+        case "cancel":
+            await ledger.cancel(job, code="gone", message="x", rules_digest=None, now=now)
+        case "abandoned":
+            await ledger.retry(job, None, None, until=later, counted=False, message="x", now=now)
+        case _:
+            raise AssertionError(end)
+
+
+def test_two_at_a_time(opened: Opener) -> None:
+    """An order that need not be alone begins beside another for the same work, and pays for it."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first, attempt = await sending(ledger, "a")
+        second = await executing(ledger, "b")
+        beside = replace(order(), alone=False)
+        other = await ledger.begin(second, beside, day=DAY, now=NOW)
+        assert await ledger.spent([budget(0)]) == [160_000]
+        await close(ledger, first, attempt, "stage")
+        assert (await ledger.prior(WORK)).under_way
+        await close(ledger, second, other, "stage")
+        assert not (await ledger.prior(WORK)).under_way
+        assert await ledger.spent([budget(0)]) == [160_000]
+
+    run(opened, scenario)
+
+
+def test_single_flight_in_a_crowd(opened: Opener) -> None:
+    """Of 16 who begin the same work at once one may."""
+
+    async def scenario(ledger: Ledger) -> None:
+        jobs = [await executing(ledger, f"{number}") for number in range(16)]
+        answers = await asyncio.gather(
+            *(ledger.begin(job, order(), day=DAY, now=NOW) for job in jobs),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(one, Attempt) for one in answers) == 1
+        assert sum(isinstance(one, UnderWayError) for one in answers) == 15
+        assert await ledger.spent([budget(0)]) == [80_000]
+
+    run(opened, scenario)
+
+
+async def parked(ledger: Ledger, path: str, work: bytes = WORK) -> Job:
+    """Return a job that waits for a request for the same work."""
+    return await ledger.park(await executing(ledger, path), order(work), now=NOW)
+
+
+@pytest.mark.parametrize("end", ["stage", "retry", "doubt", "discard", "cancel", "abandoned"])
+def test_parked_until_the_request_ends(opened: Opener, end: str) -> None:
+    """A parked job is never due while the request it waits for is under way, and then at once."""
+
+    async def scenario(ledger: Ledger) -> None:
+        sent, attempt = await sending(ledger, "sent")
+        other_sent, other_attempt = await sending(ledger, "other sent", OTHER_WORK)
+        jobs = [await parked(ledger, "a"), await parked(ledger, "b")]
+        await parked(ledger, "other", OTHER_WORK)
+        assert [(job.state, job.attempts) for job in jobs] == [(State.AVAILABLE, 0)] * 2
+        assert (jobs[0].work_key, jobs[0].source_sha256) == (WORK, SHA)
+        assert (jobs[0].preset, jobs[0].parameters) == ("photo", '{"scale":2}')
+        assert jobs[0].message
+        assert await claim(ledger, NOW + 1e9) is None
+        assert await ledger.next_due_at(only_folders=FOLDERS) is None
+        assert (await ledger.counts())["photos"].available == 3
+        await close(ledger, sent, attempt, end, NOW + 7)
+        assert await ledger.next_due_at(only_folders=FOLDERS) == NOW + 7
+        claimed = [await claim(ledger, NOW + 7) for _ in range(3)]
+        assert [job and job.path for job in claimed] == ["a", "b", None]
+        await close(ledger, other_sent, other_attempt, end, NOW + 8)
+        job = await claim(ledger, NOW + 8)
+        assert job is not None
+        assert job.path == "other"
+
+    run(opened, scenario)
+
+
+def test_parked_too_late(opened: Opener) -> None:
+    """Whoever parks when the request has just ended is due at once: nobody would wake him."""
+
+    async def scenario(ledger: Ledger) -> None:
+        sent, attempt = await sending(ledger, "sent")
+        job = await executing(ledger)
+        with pytest.raises(UnderWayError):
+            await ledger.begin(job, order(), day=DAY, now=NOW)
+        await close(ledger, sent, attempt, "stage")
+        await ledger.park(job, order(), now=NOW + 3)
+        assert await ledger.next_due_at(only_folders=FOLDERS) == NOW + 3
+        again = await claim(ledger, NOW + 3)
+        assert again is not None
+        assert (again.path, again.state) == ("cat.jpg", State.EXECUTING)
+
+    run(opened, scenario)
+
+
+def test_parked_and_died(opened: Opener) -> None:
+    """After a death the parked are due, and may be parked again for what is still under way."""
+
+    async def before() -> None:
+        async with opened() as ledger:
+            await sending(ledger, "sent")
+            await parked(ledger, "cat.jpg")
+
+    async def after() -> None:
+        async with opened() as ledger:
+            assert await claim(ledger, NOW + 50) is None
+            [open_one] = await ledger.recover(now=NOW + 50)
+            assert await ledger.next_due_at(only_folders=FOLDERS) == NOW + 50
+            job = await claim(ledger, NOW + 50)
+            assert job is not None
+            assert job.path == "cat.jpg"
+            with pytest.raises(UnderWayError):
+                await ledger.begin(job, order(), day=DAY, now=NOW + 50)
+            await ledger.park(job, order(), now=NOW + 50)
+            assert await claim(ledger, NOW + 60) is None
+            await ledger.doubt(
+                open_one.job, open_one.attempt, UNKNOWN, until=NOW + 99, now=NOW + 60
+            )
+            job = await claim(ledger, NOW + 60)
+            assert job is not None
+            assert job.path == "cat.jpg"
+
+    asyncio.run(before())
+    asyncio.run(after())
+
+
+def test_only_executing_jobs_are_parked_or_reuse(opened: Opener) -> None:
+    """No other job is parked or takes an earlier result, and none of an older generation."""
+
+    async def scenario(ledger: Ledger) -> None:
+        old = await executing(ledger, "old")
+        await put_back(ledger, old)
+        assert await claim(ledger) is not None
+        done = await completed(ledger, path="a")
+        jobs = [
+            old,
+            done,
+            await discarded(ledger, path="b"),
+            await staged(ledger, path="c", out="/out/c.png"),
+            await put_back(ledger, await executing(ledger, "d"), NOW + 9),
+        ]
+        earlier = result("/out/again.png", done.spool_name or "")
+        before = await ledger.recent(limit=9)
+        for job in jobs:
+            with pytest.raises(StaleError):
+                await ledger.park(job, order(), now=NOW + 1)
+            with pytest.raises(StaleError):
+                await ledger.reuse(job, order(), earlier, now=NOW + 1)
+        assert await ledger.recent(limit=9) == before
+
+    run(opened, scenario)
+
+
+def test_no_second_way_while_sending(opened: Opener) -> None:
+    """A job with a request of its own under way is neither parked nor takes an earlier result."""
+
+    async def scenario(ledger: Ledger) -> None:
+        done = await completed(ledger, path="a")
+        job, attempt = await sending(ledger, "b")
+        before = await ledger.recent(limit=9)
+        with pytest.raises(StaleError):
+            await ledger.park(job, order(), now=NOW + 1)
+        earlier = result("/out/b.png", done.spool_name or "")
+        with pytest.raises(StaleError):
+            await ledger.reuse(job, order(), earlier, now=NOW + 1)
+        assert await ledger.recent(limit=9) == before
+        assert await ledger.attempts(job) == [attempt]
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize("end", ["stage", "retry", "doubt", "discard"])
+def test_only_its_own_request(opened: Opener, end: str) -> None:
+    """A job cannot end the request of another one."""
+
+    async def scenario(ledger: Ledger) -> None:
+        owner, attempt = await sending(ledger, "a")
+        job = await executing(ledger, "b")
+        with pytest.raises(StaleError):
+            await close(ledger, job, attempt, end)
+        assert await ledger.attempts(owner) == [attempt]
+        await close(ledger, owner, attempt, end)
+
+    run(opened, scenario)
+
+
+def test_reuse(opened: Opener) -> None:
+    """Work that was done before is staged with its result, without a request and at no cost."""
+
+    async def scenario(ledger: Ledger) -> None:
+        done = await completed(ledger, path="a")
+        spending, sent = await ledger.spending(), await ledger.sent_since(0)
+        job = await executing(ledger, "b")
+        earlier = result("/out/b.png", done.spool_name or "")
+        job = await ledger.reuse(job, order(), earlier, now=NOW + 5)
+        assert (job.state, job.attempts, job.updated_at) == (State.STAGED, 0, NOW + 5)
+        assert (job.spool_name, job.result_path) == (done.spool_name, "/out/b.png")
+        assert (job.result_width, job.result_height, job.result_scale) == (800, 600, 2.0)
+        assert (job.work_key, job.source_sha256) == (WORK, SHA)
+        assert (job.preset, job.parameters) == ("photo", '{"scale":2}')
+        assert await ledger.attempts(job) == []
+        assert await ledger.spending() == spending
+        assert await ledger.sent_since(0) == sent
+        assert await claim(ledger, NOW + 1e9) is None, "it is in hand"
+        job = await ledger.complete(job, retire=Retire.ARCHIVE, now=NOW)
+        assert (await ledger.prior(WORK)).results[0].delivered == ("/out/b.png", "/out/cat.png")
+
+    run(opened, scenario)
+
+
+def test_reuse_of_nothing(opened: Opener) -> None:
+    """A result that is unknown, or of other work, is not staged, and nothing changes."""
+
+    async def scenario(ledger: Ledger) -> None:
+        done = await completed(ledger, path="a")
+        earlier = result("/out/b.png", done.spool_name or "")
+        job = await executing(ledger, "b")
+        before = (await ledger.recent(limit=9), await ledger.prior(WORK))
+        with pytest.raises(StaleError):
+            await ledger.reuse(job, order(), replace(earlier, spool_name="9.png"), now=NOW + 1)
+        with pytest.raises(StaleError):
+            await ledger.reuse(job, order(OTHER_WORK), earlier, now=NOW + 1)
+        assert (await ledger.recent(limit=9), await ledger.prior(WORK)) == before
+        assert (await ledger.reuse(job, order(), earlier, now=NOW)).state is State.STAGED
+
+    run(opened, scenario)
+
+
+def test_reuse_reserves_the_name(opened: Opener) -> None:
+    """A result that serves again has its name for itself, unless the folder overwrites."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first = await staged(ledger, "a", "/out/cat.png")
+        job = await executing(ledger, "b")
+        before = (await ledger.recent(limit=9), await ledger.prior(WORK))
+        earlier = result("/out/cat.png", first.spool_name or "")
+        with pytest.raises(NameReservedError):
+            await ledger.reuse(job, order(), earlier, now=NOW + 1)
+        assert (await ledger.recent(limit=9), await ledger.prior(WORK)) == before
+        second = await ledger.reuse(job, order(), replace(earlier, path="/out/b.png"), now=NOW)
+        job = await executing(ledger, "c")
+        with pytest.raises(NameReservedError):
+            await ledger.reuse(job, order(), replace(earlier, path="/out/b.png"), now=NOW)
+        third = await ledger.reuse(job, order(), replace(earlier, exclusive=False), now=NOW)
+        fourth = await executing(ledger, "d")
+        fourth = await ledger.reuse(fourth, order(), replace(earlier, path=None), now=NOW)
+        assert [second.result_path, third.result_path, fourth.result_path] == [
+            "/out/b.png",
+            "/out/cat.png",
+            None,
+        ]
+        assert await ledger.spooled() == [first.spool_name]
+
+    run(opened, scenario)
+
+
+async def delivered(
+    ledger: Ledger, path: str, out: str, *, at: float, work: bytes = WORK, size_bytes: int = 100
+) -> str:
+    """Pay for some work, deliver it, and return the result's name in the spool."""
+    job, attempt = await sending(ledger, path, work)
+    name = f"{attempt.id}.png"
+    spooled = result(out, name, size_bytes=size_bytes)
+    job = await ledger.stage(job, attempt, PAID, spooled, now=at)
+    await ledger.complete(job, retire=Retire.KEEP, now=at)
+    return name
+
+
+async def reused(ledger: Ledger, path: str, out: str, name: str, *, at: float) -> Job:
+    """Deliver an earlier result once more."""
+    job = await executing(ledger, path)
+    job = await ledger.reuse(job, order(), result(out, name), now=at)
+    return await ledger.complete(job, retire=Retire.KEEP, now=at)
+
+
+def test_prior(opened: Opener) -> None:
+    """A work's results are told with every fact: those in the spool first, then the newest."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.prior(WORK) == Prior(doubts=0, under_way=False, results=())
+        job, attempt = await sending(ledger, "first")
+        facts = Result(
+            spool_name="first.png",
+            path=f"/out/{NAME_NOT_TEXT}",
+            width=7,
+            height=5,
+            scale=1.25,
+            sha256=b"\0\xff" * 16,
+            size_bytes=2**40,
+        )
+        await ledger.stage(job, attempt, PAID, facts, now=NOW)
+        earlier = Earlier(
+            spool_name="first.png",
+            kept=True,
+            delivered=(),
+            sha256=b"\0\xff" * 16,
+            size_bytes=2**40,
+            width=7,
+            height=5,
+            scale=1.25,
+        )
+        assert (await ledger.prior(WORK)).results == (earlier,), "staged: not delivered yet"
+        [job] = await ledger.recent(limit=1)
+        await ledger.complete(job, retire=Retire.KEEP, now=NOW)
+        earlier = replace(earlier, delivered=(f"/out/{NAME_NOT_TEXT}",))
+        assert (await ledger.prior(WORK)).results == (earlier,)
+        newer = await delivered(ledger, "newer", "/out/newer.png", at=NOW + 2)
+        newest = await delivered(ledger, "newest", "/out/newest.png", at=NOW + 3)
+        await delivered(ledger, "other", "/out/other.png", at=NOW + 9, work=OTHER_WORK)
+        names = [one.spool_name for one in (await ledger.prior(WORK)).results]
+        assert names == [newest, newer, "first.png"]
+        await ledger.trim(kept_bytes_max=10**18, missing_bytes=2**40)
+        assert await ledger.trim(kept_bytes_max=2**50, missing_bytes=1) == [newer]
+        results = (await ledger.prior(WORK)).results
+        assert [(one.spool_name, one.kept) for one in results] == [
+            (newest, True),
+            (newer, False),
+            ("first.png", False),
+        ]
+        assert results[2] == replace(earlier, kept=False)
+        await reused(ledger, "again", "/out/again.png", "first.png", at=NOW + 1)
+        results = (await ledger.prior(WORK)).results
+        assert [(one.spool_name, one.kept) for one in results] == [
+            (newest, True),
+            ("first.png", True),
+            (newer, False),
+        ]
+        assert results[1].delivered == ("/out/again.png", f"/out/{NAME_NOT_TEXT}")
+
+    run(opened, scenario)
+
+
+def test_doubts_of_every_job(opened: Opener) -> None:
+    """A work's doubts count over all jobs; paid and free requests are none."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for number, end in enumerate(["doubt", "discard", "cancel", "abandoned", "retry", "stage"]):
+            job, attempt = await sending(ledger, f"{number}")
+            await close(ledger, job, attempt, end)
+        assert await doubts_of(ledger) == 4
+        assert await doubts_of(ledger, OTHER_WORK) == 0
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize("code", [Code.IN_DOUBT, Code.FAILED, Code.NOT_DELIVERED])
+def test_pardon(opened: Opener, code: Code) -> None:
+    """Whoever takes a file in doubt back from the quarantine lets that work be paid for again."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for path, work in (("a", WORK), ("b", WORK), ("c", OTHER_WORK)):
+            job, attempt = await sending(ledger, path, work)
+            job = await ledger.discard(
+                job, attempt, LOST, code=code, message="x", known=Known(), now=NOW
+            )
+            await ledger.retired(job, original_path=f"/quarantine/{path}", now=NOW)
+        before = await ledger.spending()
+        [job] = [job for job in await ledger.quarantined(SHA) if job.path == "a"]
+        await ledger.left_quarantine(job, now=NOW)
+        assert await doubts_of(ledger) == (0 if code is Code.IN_DOUBT else 2)
+        assert await doubts_of(ledger, OTHER_WORK) == 1
+        assert await ledger.spending() == before, "the money is spent all the same"
+        assert [attempt.charge for attempt in await ledger.attempts(job)] == [Charge.LOST]
+        job, attempt = await sending(ledger, "d")
+        await close(ledger, job, attempt, "doubt")
+        assert await doubts_of(ledger) == (1 if code is Code.IN_DOUBT else 3), "a new one counts"
+
+    run(opened, scenario)
+
+
+def test_pardon_by_what_was_known(opened: Opener) -> None:
+    """A file that was never sent, for the doubts of others, is pardoned by its known work."""
+
+    async def scenario(ledger: Ledger) -> None:
+        sent, attempt = await sending(ledger, "sent")
+        await close(ledger, sent, attempt, "discard")
+        job = await ledger.discard(
+            await executing(ledger),
+            None,
+            None,
+            code=Code.IN_DOUBT,
+            message="x",
+            known=Known(source_sha256=SHA, work_key=WORK),
+            now=NOW,
+        )
+        assert job.work_key == WORK
+        await ledger.retired(job, original_path="/quarantine/cat.jpg", now=NOW)
+        [job] = await ledger.quarantined(SHA)
+        await ledger.left_quarantine(job, now=NOW)
+        assert await doubts_of(ledger) == 0
+        with pytest.raises(StaleError):
+            await ledger.left_quarantine(job, now=NOW)
+
+    run(opened, scenario)
+
+
+# What is kept in the spool.
+
+
+def test_trim(opened: Opener) -> None:
+    """Kept results go once they are too many, the longest unused first; to be used is to stay."""
+
+    async def scenario(ledger: Ledger) -> None:
+        names = [await delivered(ledger, f"{at}", f"/out/{at}.png", at=NOW + at) for at in range(5)]
+        assert sorted(await ledger.spooled()) == sorted(names)
+        assert await ledger.trim(kept_bytes_max=500) == []
+        await reused(ledger, "again", "/out/again.png", names[0], at=NOW + 9)
+        assert await ledger.trim(kept_bytes_max=499) == [names[1]]
+        assert sorted(await ledger.spooled()) == sorted([names[0], *names[2:]])
+        assert await ledger.trim(kept_bytes_max=400) == []
+        assert await ledger.trim(kept_bytes_max=101) == [names[2], names[3], names[4]]
+        assert await ledger.spooled() == [names[0]]
+        assert await ledger.trim(kept_bytes_max=0) == [names[0]]
+        assert await ledger.spooled() == []
+        assert await ledger.trim(kept_bytes_max=0) == []
+
+    run(opened, scenario)
+
+
+def test_trim_for_room(opened: Opener) -> None:
+    """As much is given up as is missing, or as is too much, whichever is more."""
+
+    async def scenario(ledger: Ledger) -> None:
+        names = [await delivered(ledger, f"{at}", f"/out/{at}.png", at=NOW + at) for at in range(6)]
+        assert await ledger.trim(kept_bytes_max=10**9, missing_bytes=101) == names[:2]
+        assert await ledger.trim(kept_bytes_max=300, missing_bytes=1) == names[2:3]
+        assert await ledger.trim(kept_bytes_max=200, missing_bytes=1) == names[3:4]
+        assert await ledger.trim(kept_bytes_max=200, missing_bytes=0) == []
+        assert await ledger.trim(kept_bytes_max=10**9, missing_bytes=10**9) == names[4:]
+
+    run(opened, scenario)
+
+
+def test_staged_results_stay(opened: Opener) -> None:
+    """What a staged job needs is not given up, whoever paid for it, but counts as kept."""
+
+    async def scenario(ledger: Ledger) -> None:
+        needed = await delivered(ledger, "a", "/out/a.png", at=NOW)
+        free = await delivered(ledger, "b", "/out/b.png", at=NOW + 1)
+        job = await executing(ledger, "c")
+        again = await ledger.reuse(job, order(), result("/out/c.png", needed), now=NOW - 1)
+        own = await staged(ledger, "d", "/out/d.png")
+        _, attempt = await sending(ledger, "e")
+        kept = {needed, own.spool_name, f"{attempt.id}.png"}
+        assert await ledger.trim(kept_bytes_max=299) == [free]
+        assert await ledger.trim(kept_bytes_max=0, missing_bytes=10**9) == []
+        assert set(await ledger.spooled()) == kept
+        await ledger.complete(again, retire=Retire.KEEP, now=NOW)
+        assert await ledger.trim(kept_bytes_max=0) == [needed]
+        assert set(await ledger.spooled()) == kept - {needed}
+
+    run(opened, scenario)
+
+
+def test_reuse_keeps_again(opened: Opener) -> None:
+    """A result that was given up and put back into the spool is needed and kept again."""
+
+    async def scenario(ledger: Ledger) -> None:
+        name = await delivered(ledger, "a", "/out/a.png", at=NOW)
+        assert await ledger.trim(kept_bytes_max=0) == [name]
+        assert await ledger.spooled() == []
+        await reused(ledger, "b", "/out/b.png", name, at=NOW + 1)
+        assert await ledger.spooled() == [name]
+        [earlier] = (await ledger.prior(WORK)).results
+        assert earlier.kept
+        assert await ledger.trim(kept_bytes_max=0) == [name]
+
+    run(opened, scenario)
+
+
+# The accounts.
+
+ENDS = ("stage", "retry", "doubt", "discard", "abandoned", "cancel")
+STEPS = st.one_of(
+    st.tuples(
+        st.just("begin"),
+        st.sampled_from(["photos", "scans"]),
+        st.sampled_from([EVE, DAY, NEXT_MONTH_DAY]),
+        st.sampled_from(["photo", "line art"]),
+        st.integers(0, 3),  # a piece of work
+        st.integers(0, 200_000),  # micro-USD
+    ),
+    st.tuples(
+        st.just("close"),
+        st.integers(0, 9),  # which
+        st.sampled_from(ENDS),
+        st.sampled_from([charge for charge in Charge if charge is not Charge.RESERVED]),
+        st.none() | st.floats(0, 1),  # of what was reserved
+    ),
+    st.tuples(st.just("die")),
+)
+LIMITS = (
+    budget(150_000),
+    budget(400_000, MONTH),
+    budget(120_000, DAY, "photos"),
+    budget(300_000, NEXT_MONTH_DAY, "scans"),
+)
+
+
+class Books:
+    """A second account of what the ledger was told, kept by hand."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.begun: dict[int, tuple[str, str, str, int]] = {}  # attempt: day, folder, preset, job
+        self.open: dict[int, tuple[Job, Attempt]] = {}
+
+    async def check(self, ledger: Ledger) -> None:
+        """Compare the sums with the attempts they are of."""
+        sums: dict[tuple[str, str, str, Charge], list[int]] = {}
+        seen = set()
+        for job in self.jobs.values():
+            for attempt in await ledger.attempts(job):
+                day, folder, preset, job_id = self.begun[attempt.id]
+                assert job_id == job.id
+                total = sums.setdefault((day, folder, preset, attempt.charge), [0, 0])
+                total[0] += 1
+                total[1] += attempt.microusd
+                assert (attempt.ended_at is None) == (attempt.id in self.open)
+                seen.add(attempt.id)
+        assert seen == set(self.begun)
+        entries = await ledger.spending()
+        assert entries == [
+            Spending(
+                day=day, folder=folder, preset=preset, charge=charge, requests=count, microusd=sum_
+            )
+            for (day, folder, preset, charge), (count, sum_) in sorted(sums.items())
+        ]
+        assert await ledger.spending(since_day=DAY) == [one for one in entries if one.day >= DAY]
+        assert await ledger.spent(LIMITS) == [counted(limit, entries) for limit in LIMITS]
+        assert all(counted(limit, entries) <= limit.limit.microusd for limit in LIMITS)
+        spent = {name: counts.spent_microusd for name, counts in (await ledger.counts()).items()}
+        for name, microusd in spent.items():
+            ended = [one for one in entries if one.charge is not Charge.RESERVED]
+            assert microusd == sum(one.microusd for one in ended if one.folder == name)
+
+
+def counted(limit: Budget, entries: list[Spending]) -> int:
+    """Return what counts against a budget, the plain way."""
+    return sum(
+        one.microusd
+        for one in entries
+        if one.day.startswith(limit.days)
+        and limit.limit.folder in (None, one.folder)
+        and one.charge is not Charge.NONE
+    )
+
+
+async def keep_books(ledger: Ledger, books: Books, number: int, step: tuple[object, ...]) -> None:
+    """Take one step, and write it into the books."""
+    match step:
+        case ("begin", str(folder), str(day), str(preset), int(work), int(microusd)):
+            await ledger.enqueue([arrival(f"{number}", folder=folder)], now=NOW)
+            job = await ledger.claim(now=NOW, only_folders=(folder,))
+            assert job is not None
+            assert job.path == f"{number}"
+            wanted = replace(order(bytes([work]), microusd), preset=preset)
+            begun = ledger.begin(job, wanted, day=day, budgets=LIMITS, now=NOW)
+            [answer] = await asyncio.gather(begun, return_exceptions=True)
+            if isinstance(answer, Attempt):
+                books.begun[answer.id] = (day, folder, preset, job.id)
+                books.open[answer.id] = (job, answer)
+            else:
+                await check_refusal(ledger, books, wanted, answer)
+                await ledger.cancel(job, code="gone", message="x", rules_digest=None, now=NOW)
+            books.jobs[job.id] = job
+        case ("close", int(which), str(end), Charge() as charge, part) if books.open:
+            chosen = sorted(books.open)[which % len(books.open)]
+            job, attempt = books.open.pop(chosen)
+            microusd = round(attempt.microusd * part) if isinstance(part, float) else None
+            closing = Closing(outcome="x", charge=charge, microusd=microusd)
+            await close_with(ledger, job, attempt, end, closing)
+        case ("die",):
+            recovered = await ledger.recover(now=NOW)
+            assert {one.attempt.id for one in recovered} == set(books.open)
+            while await ledger.claim(now=NOW, only_folders=("photos", "scans")) is not None:
+                pass  # what is due again must not be taken for the next arrival
+        case _:
+            pass
+
+
+async def check_refusal(
+    ledger: Ledger, books: Books, wanted: Order, refusal: BaseException
+) -> None:
+    """See that a request was refused with reason."""
+    if isinstance(refusal, BudgetReachedError):
+        spent = counted(refusal.budget, await ledger.spending())
+        assert refusal.spent_microusd == spent
+        assert spent + wanted.microusd > refusal.budget.limit.microusd
+    else:
+        assert isinstance(refusal, UnderWayError)
+        assert wanted.work_key in {attempt.work_key for _, attempt in books.open.values()}
+
+
+async def close_with(
+    ledger: Ledger, job: Job, attempt: Attempt, end: str, closing: Closing
+) -> None:
+    """End a request with any fate of its money."""
+    later = NOW + 1e6
+    match end:
+        case "stage":
+            spooled = result(None, f"{attempt.id}.png")
+            await ledger.stage(job, attempt, closing, spooled, now=NOW)
+        case "retry":
+            await ledger.retry(
+                job, attempt, closing, until=later, counted=True, message="x", now=NOW
+            )
+        case "doubt":
+            await ledger.doubt(job, attempt, closing, until=later, now=NOW)
+        case "discard":
+            await ledger.discard(
+                job, attempt, closing, code="failed", message="x", known=Known(), now=NOW
+            )
+        case _:
+            await close(ledger, job, attempt, end)
+
+
+@hypothesis.settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(steps=st.lists(STEPS, max_size=30))
+def test_the_sums_are_those_of_the_requests(
+    anew: Callable[[], Opener], steps: list[tuple[object, ...]]
+) -> None:
+    """At any time the sums are those over all requests, and no budget is ever passed."""
+
+    async def scenario(ledger: Ledger) -> None:
+        books = Books()
+        for number, step in enumerate(steps):
+            await keep_books(ledger, books, number, step)
+            await books.check(ledger)
+
+    run(anew(), scenario)
+
+
+def test_spending(opened: Opener) -> None:
+    """What was spent is told by day, folder, preset and fate, from a day on, oldest first."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.spending() == []
+        await pay(ledger, 5, day=DAY, closing=FREE)
+        await pay(ledger, 7, day=EVE)
+        await pay(ledger, 8, day=EVE)
+        await pay(ledger, 9, folder="scans", day=DAY, closing=None)
+
+        def entry(day: str, folder: str, charge: Charge, requests: int, microusd: int) -> Spending:
+            return Spending(
+                day=day,
+                folder=folder,
+                preset="photo",
+                charge=charge,
+                requests=requests,
+                microusd=microusd,
+            )
+
+        today = [
+            entry(DAY, "photos", Charge.NONE, 1, 0),
+            entry(DAY, "scans", Charge.RESERVED, 1, 9),
+        ]
+        assert await ledger.spending() == [entry(EVE, "photos", Charge.CHARGED, 2, 15), *today]
+        assert await ledger.spending(since_day=DAY) == today
+        assert await ledger.spending(since_day="2026-05-29") == []
+
+    run(opened, scenario)
+
+
+# Questions.
+
+
+def test_active(opened: Opener) -> None:
+    """A folder's jobs that have not ended are told in the order of their coming."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await completed(ledger, path="done")
+        await discarded(ledger, "bad")
+        await ledger.cancel(
+            await executing(ledger, "gone"), code="x", message="x", rules_digest=None, now=NOW
+        )
+        job, attempt = await sending(ledger, "doubt")
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW + 99, now=NOW)
+        await staged(ledger, "spooled", "/out/2.png")
+        await executing(ledger, "busy")
+        await ledger.enqueue([replace(arrival("later"), priority=9)], now=NOW + 7)
+        await ledger.enqueue([arrival("elsewhere", folder="other")], now=NOW)
+        assert [(job.path, job.state) for job in await ledger.active("photos")] == [
+            ("doubt", State.IN_DOUBT),
+            ("spooled", State.STAGED),
+            ("busy", State.EXECUTING),
+            ("later", State.AVAILABLE),
+        ]
+        assert [job.path for job in await ledger.active("other")] == ["elsewhere"]
+        assert await ledger.active("nobody") == []
+
+    run(opened, scenario)
+
+
+async def found(ledger: Ledger, path: str, place: str = "/nowhere", limit: int = 9) -> list[str]:
+    """Return the paths of the jobs that are found."""
+    jobs = await ledger.find(path=path, place=place, limit=limit)
+    return [job.path for job in jobs]
+
+
+def test_find_by_path(opened: Opener) -> None:
+    """A job is found by its whole path or the end of it, by whole names only, newest first."""
+
+    async def scenario(ledger: Ledger) -> None:
+        paths = ["b.jpg", "ab.jpg", "sub/b.jpg", "x/sub/b.jpg", "b.jpg/c", "B.jpg", "x%b.jpg"]
+        await ledger.enqueue([arrival(path) for path in paths], now=NOW)
+        assert await found(ledger, "b.jpg") == ["x/sub/b.jpg", "sub/b.jpg", "b.jpg"]
+        assert await found(ledger, "sub/b.jpg") == ["x/sub/b.jpg", "sub/b.jpg"]
+        assert await found(ledger, "x/sub/b.jpg") == ["x/sub/b.jpg"]
+        assert await found(ledger, "ab.jpg") == ["ab.jpg"]
+        assert await found(ledger, "b.jpg", limit=2) == ["x/sub/b.jpg", "sub/b.jpg"]
+        for nothing in (".jpg", "jpg", "ub/b.jpg", "%", "_.jpg", "*", "b.jp", "x", "/b.jpg", ""):
+            assert await found(ledger, nothing) == [], nothing
+        await ledger.enqueue([arrival("b.jpg", folder="other", version=2)], now=NOW)
+        jobs = await ledger.find(path="b.jpg", place="/nowhere", limit=1)
+        assert [job.folder for job in jobs] == ["other"]
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize("name", [NAME_NOT_TEXT, "\U0001f408 \u00e9.jpg", "a'b\"c\\d\n.jpg"])
+def test_find_any_name(opened: Opener, name: str) -> None:
+    """Names that are no text, or of many bytes a letter, are found like any other."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.enqueue([arrival(f"x{name}"), arrival(name), arrival(f"s/{name}")], now=NOW)
+        assert await found(ledger, name) == [f"s/{name}", name]
+        assert await found(ledger, f"s/{name}") == [f"s/{name}"]
+        assert await found(ledger, name[1:]) == []
+        await staged_at(ledger, name)
+        assert await found(ledger, "?", f"/out/{name}") == [f"of {name}"]
+
+    run(opened, scenario)
+
+
+async def staged_at(ledger: Ledger, name: str) -> None:
+    """Stage a job whose result has this name."""
+    await ledger.enqueue([replace(arrival(f"of {name}"), priority=9)], now=NOW)
+    job = await claim(ledger)
+    assert job is not None
+    attempt = await ledger.begin(job, order(), day=DAY, now=NOW)
+    await ledger.stage(job, attempt, PAID, result(f"/out/{name}"), now=NOW)
+
+
+def test_find_by_place(opened: Opener) -> None:
+    """A job is found by where its result lies and by where its original went, exactly."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first = await ledger.complete(
+            await staged(ledger, "a.jpg", "/out/cat.png"), retire=Retire.ARCHIVE, now=NOW
+        )
+        await ledger.retired(first, original_path="/archive/a.jpg", now=NOW)
+        bad = await discarded(ledger, "b.jpg")
+        await ledger.retired(bad, original_path=f"/quarantine/{NAME_NOT_TEXT}", now=NOW)
+        await staged(ledger, "c.jpg", "/out/cat.png")
+        assert await found(ledger, "-", "/out/cat.png") == ["c.jpg", "a.jpg"]
+        assert await found(ledger, "-", "/archive/a.jpg") == ["a.jpg"]
+        assert await found(ledger, "-", f"/quarantine/{NAME_NOT_TEXT}") == ["b.jpg"]
+        assert await found(ledger, "b.jpg", "/archive/a.jpg") == ["b.jpg", "a.jpg"]
+        assert await found(ledger, "a.jpg", "/archive/a.jpg") == ["a.jpg"], "found once"
+        for nothing in ("cat.png", "/out", "/out/cat.pn", "ut/cat.png", "/OUT/cat.png", ""):
+            assert await found(ledger, "-", nothing) == [], nothing
+
+    run(opened, scenario)
+
+
+def test_mounts(opened: Opener) -> None:
+    """Where a folder's file system was mounted is remembered, any names, the last word last."""
+
+    async def before() -> None:
+        async with opened() as ledger:
+            assert await ledger.mounts() == {}
+            await ledger.remember_mount("/mnt/a/in", "/mnt/a")
+            await ledger.remember_mount(f"/mnt/{NAME_NOT_TEXT}", f"/{NAME_NOT_TEXT}")
+            await ledger.remember_mount("/mnt/a/in", "/mnt")
+            await ledger.remember_mount("/mnt/a", "/")
+
+    async def after() -> None:
+        async with opened() as ledger:
+            assert await ledger.mounts() == {
+                "/mnt/a/in": "/mnt",
+                "/mnt/a": "/",
+                f"/mnt/{NAME_NOT_TEXT}": f"/{NAME_NOT_TEXT}",
+            }
+
+    asyncio.run(before())
+    asyncio.run(after())
+
+
+def test_no_trouble(opened: Opener) -> None:
+    """A ledger that can write says that there is no trouble."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await executing(ledger)
+        assert ledger.trouble is None
+
+    run(opened, scenario)
+
+
 # Figures.
 
 
@@ -794,6 +1923,40 @@ def test_recent(opened: Opener) -> None:
     run(opened, scenario)
 
 
+def test_recent_of_some(opened: Opener) -> None:
+    """One may ask for the jobs of one folder, for those that have ended, or for both."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await completed(ledger, path="done")
+        await discarded(ledger, "bad")
+        await ledger.cancel(
+            await executing(ledger, "gone"), code="x", message="x", rules_digest=None, now=NOW + 1
+        )
+        await staged(ledger, "spooled", "/out/2.png")
+        await ledger.enqueue([arrival("waits")], now=NOW + 2)
+        other = arrival("other", folder="scans")
+        await ledger.enqueue([other], now=NOW + 3)
+        job = await ledger.claim(now=NOW + 3, only_folders=("scans",))
+        assert job is not None
+        await ledger.cancel(job, code="x", message="x", rules_digest=None, now=NOW + 3)
+
+        async def paths(limit: int = 9, folder: str | None = None, *, ended: bool = False) -> str:
+            jobs = await ledger.recent(limit=limit, folder=folder, ended=ended)
+            return " ".join(job.path for job in jobs)
+
+        assert await paths() == "other waits gone spooled bad done"
+        assert await paths(folder="photos") == "waits gone spooled bad done"
+        assert await paths(folder="photos", ended=True) == "gone bad done"
+        assert await paths(ended=True) == "other gone bad done"
+        assert await paths(2, ended=True) == "other gone"
+        assert await paths(1, "photos", ended=True) == "gone"
+        assert await paths(folder="scans") == "other"
+        assert await paths(folder="nobody") == ""
+        assert await paths(0) == ""
+
+    run(opened, scenario)
+
+
 # After a death.
 
 
@@ -823,7 +1986,7 @@ def test_recovery(opened: Opener) -> None:
                 open_one.job, open_one.attempt, UNKNOWN, until=NOW, now=NOW + 100
             )
             assert job.state is State.IN_DOUBT
-            assert await ledger.doubts(WORK) == 1
+            assert await doubts_of(ledger) == 1
 
     asyncio.run(before())
     asyncio.run(after())
@@ -836,7 +1999,7 @@ def test_recovery_fences(opened: Opener) -> None:
         job = await executing(ledger)
         await ledger.recover(now=NOW)
         with pytest.raises(StaleError):
-            await ledger.begin(job, order(), now=NOW)
+            await ledger.begin(job, order(), day=DAY, now=NOW)
 
     run(opened, scenario)
 

@@ -7,13 +7,20 @@ import shutil
 import signal
 import sqlite3
 import stat
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from venice_watch.budget import Budget, Limit, Period, day_of
 from venice_watch.errors import StateUnusableError
-from venice_watch.job import Arrival, Signature
-from venice_watch.ledger import connection
+from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature, State
+from venice_watch.ledger import Order, Prior, Result, Spending, connection
 from venice_watch.ledger.sqlite import SqliteLedger
 
 NOW = 1_780_000_000.0
@@ -231,6 +238,456 @@ def test_migrates(tmp_path: Path) -> None:
     asyncio.run(read_paths(path))
     assert version_of(path) == newest
     assert not list(tmp_path.glob("*.backup"))
+
+
+# From version 1.
+
+WORKS = {name: name.encode() * 16 for name in ("aa", "bb", "cc", "dd")}
+SHA = b"s" * 32
+# job: its folder, path, state, what is special about it
+OLD_JOBS: tuple[tuple[str, bytes, str, dict[str, Any]], ...] = (
+    ("photos", b"waits.jpg", "available", {"available_at": NOW + 60, "attempts": 2}),
+    ("photos", b"sent.jpg", "executing", {"work_key": WORKS["aa"], "generation": 3}),
+    ("photos", b"caf\xe9 \xff.jpg", "in_doubt", {"work_key": WORKS["bb"], "generation": 4}),
+    (
+        "photos",
+        b"hand.jpg",
+        "staged",
+        {"available_at": 9e12, "spool_name": "5.png", "result_path": b"/out/hand.png"},
+    ),
+    (
+        "scans",
+        b"full.jpg",
+        "staged",
+        {"available_at": NOW + 9, "spool_name": "6.png", "result_path": b"/out/\xff.png"},
+    ),
+    ("scans", b"done.jpg", "completed", {"retire": "archive", "result_path": b"/out/done.png"}),
+    ("scans", b"kept.jpg", "completed", {"retire": "keep", "work_key": WORKS["cc"]}),
+    (
+        "scans",
+        b"bad.jpg",
+        "discarded",
+        {
+            "retire": "quarantine",
+            "code": "in_doubt",
+            "present": 0,
+            "work_key": WORKS["dd"],
+            "original_path": b"/quarantine/bad.jpg",
+        },
+    ),
+    ("scans", b"skipped.jpg", "cancelled", {"retire": "none", "rules_digest": "rules"}),
+    ("scans", b"gone.jpg", "cancelled", {"retire": "none", "present": 0}),
+)
+# attempt: job, work, when, charge, micro-USD
+OLD_ATTEMPTS = (
+    (2, "aa", NOW, "reserved", 80_000),
+    (3, "bb", NOW - 86_400, "unknown", 20_000),
+    (3, "bb", NOW - 86_399.5, "none", 0),
+    (8, "dd", NOW - 40 * 86_400, "lost", 80_000),
+    (8, "dd", NOW - 190 * 86_400, "unknown", 80_000),  # in winter
+    (4, "cc", NOW - 6 * 3_600, "charged", 20_000),
+    (5, "cc", NOW - 12 * 3_600, "charged", 80_000),
+    (6, "cc", NOW - 18 * 3_600, "charged", 80_001),
+    (7, "cc", NOW - 18 * 3_600, "charged", 80_002),
+)
+PADDING = 300  # more jobs, so that a backup takes more than one write
+
+
+def make_old(folder: Path) -> Path:
+    """Return a version-1 ledger with jobs in every state, left behind by a process that died."""
+    folder.mkdir()
+    script = resources.files(connection.__package__).joinpath("migrations", "0001_initial.sql")
+    db = sqlite3.connect(folder / "living.db")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(script.read_text("utf-8") + "PRAGMA user_version = 1;")
+    padding = [("more", b"%d" % n, "completed", {"message": "x" * 400}) for n in range(PADDING)]
+    for number, (name, path, state, more) in enumerate((*OLD_JOBS, *padding), start=1):
+        row = {"folder": name, "path": path, "state": state, "available_at": NOW, "device": 1}
+        row |= {"inode": number, "size_bytes": 1, "mtime_ns": 2**60, "ctime_ns": 4, "priority": 5}
+        row |= {"source_sha256": SHA, "preset": "photo", "parameters": "{}"}
+        row |= {"created_at": NOW - 9, "updated_at": NOW + number, **more}
+        columns, values = ", ".join(row), ", ".join(f":{column}" for column in row)
+        db.execute(f"INSERT INTO jobs ({columns}) VALUES ({values})", row)
+    for job, work, at, charge, microusd in OLD_ATTEMPTS:
+        ended_at = None if charge == "reserved" else at + 1
+        db.execute(
+            "INSERT INTO attempts (job_id, work_key, folder, preset, started_at, ended_at, "
+            "charge, microusd, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'x')",
+            (job, WORKS[work], OLD_JOBS[job - 1][0], "photo", at, ended_at, charge, microusd),
+        )
+    db.commit()
+    for suffix in ("", "-wal"):  # most of it is in the log still
+        shutil.copy(folder / f"living.db{suffix}", folder / f"ledger.db{suffix}")
+    db.close()
+    (folder / "living.db").unlink()
+    return folder / "ledger.db"
+
+
+def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Return a ledger's rows, as far as version 1 knew them, after seeing that it is sound."""
+    columns = {
+        "jobs": "*",
+        "attempts": "id, job_id, work_key, folder, preset, started_at, ended_at, charge, "
+        "microusd, outcome, status, request_id, message",
+    }
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert db.execute("PRAGMA foreign_key_check").fetchall() == []
+    rows = {
+        table: db.execute(f"SELECT {names} FROM {table} ORDER BY id").fetchall()
+        for table, names in columns.items()
+    }
+    db.close()
+    assert (len(rows["jobs"]), len(rows["attempts"])) == (len(OLD_JOBS) + PADDING, 9)
+    return rows
+
+
+def schema(path: Path) -> dict[str, str]:
+    """Return what defines each table and index."""
+    db = sqlite3.connect(path)
+    rows = db.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    db.close()
+    return dict(rows)
+
+
+def sums_of_old() -> list[Spending]:
+    """Return what the attempts of the version-1 ledger come to, by the local day."""
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for job, _, at, charge, microusd in OLD_ATTEMPTS:
+        total = sums.setdefault((day_of(at), OLD_JOBS[job - 1][0], charge), [0, 0])
+        total[0] += 1
+        total[1] += microusd
+    return [
+        Spending(
+            day=day,
+            folder=folder,
+            preset="photo",
+            charge=Charge(charge),
+            requests=requests,
+            microusd=microusd,
+        )
+        for (day, folder, charge), (requests, microusd) in sorted(sums.items())
+    ]
+
+
+@pytest.fixture(params=["UTC", "Europe/Berlin", "America/New_York", "Pacific/Kiritimati"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Let this process live in a time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield request.param
+    time.tzset()
+
+
+@pytest.mark.usefixtures("zone")
+def test_from_version_1(tmp_path: Path) -> None:
+    """A version-1 ledger comes through whole, and its money is summed up by local days."""
+    path = make_old(tmp_path / "state")
+    shutil.copytree(path.parent, tmp_path / "copy")
+    before = dump(tmp_path / "copy" / "ledger.db")
+
+    async def scenario() -> None:
+        async with SqliteLedger(path) as ledger:
+            assert await ledger.spending() == sums_of_old()
+            counts = await ledger.counts()
+            assert counts["photos"].spent_microusd == 40_000
+            assert counts["scans"].spent_microusd == 400_003
+            limit = Limit(folder=None, period=Period.MONTH, microusd=0)
+            months = [Budget(limit=limit, days=day_of(at)[:7]) for at in (NOW, NOW - 40 * 86_400)]
+            assert await ledger.spent(months) == [360_003, 80_000]
+            assert [job.path for job in await ledger.owed()] == ["done.jpg"]
+            assert await ledger.mounts() == {}
+
+    asyncio.run(scenario())
+    assert dump(path) == before
+    asyncio.run(read_paths(tmp_path / "new.db"))
+    assert schema(path) == schema(tmp_path / "new.db")
+
+
+def test_at_work_after_version_1(tmp_path: Path) -> None:
+    """What version 1 had begun goes on: doubts, deliveries, requests under way, pardons."""
+    path = make_old(tmp_path / "state")
+
+    async def scenario() -> None:
+        async with SqliteLedger(path) as ledger:
+            assert sorted(await ledger.spooled()) == ["1.png", "5.png", "6.png"]
+            assert await ledger.trim(kept_bytes_max=0) == []
+            prior = await ledger.prior(WORKS["aa"])
+            assert prior == Prior(doubts=0, under_way=True, results=())
+            assert (await ledger.prior(WORKS["bb"])).doubts == 1
+            assert (await ledger.prior(WORKS["dd"])).doubts == 2
+            [bad] = await ledger.quarantined(SHA)
+            await ledger.left_quarantine(bad, now=NOW)
+            assert (await ledger.prior(WORKS["dd"])).doubts == 0
+            [open_one] = await ledger.recover(now=NOW)
+            assert (open_one.job.path, open_one.attempt.microusd) == ("sent.jpg", 80_000)
+            await stage(ledger, open_one.job, open_one.attempt, "1.png")
+            for spool_name in ("5.png", "6.png"):
+                job = await ledger.claim(now=NOW, only_folders=("photos", "scans"))
+                assert job is not None
+                assert (job.state, job.spool_name) == (State.STAGED, spool_name)
+                await ledger.complete(job, retire=Retire.ARCHIVE, now=NOW)
+            job = await ledger.claim(now=NOW, only_folders=("photos", "scans"))
+            assert job is not None
+            assert job.path == os.fsdecode(b"caf\xe9 \xff.jpg")
+            assert await ledger.spooled() == ["1.png"]
+            charges = {one.charge: one for one in await ledger.spending(since_day=day_of(NOW))}
+            assert Charge.RESERVED not in charges
+            assert charges[Charge.CHARGED].microusd >= 80_000
+
+    asyncio.run(scenario())
+
+
+async def stage(ledger: SqliteLedger, job: Job, attempt: Attempt, spool_name: str) -> Job:
+    """Stage a job with some result."""
+    paid = Closing(outcome="succeeded", charge=Charge.CHARGED)
+    result = Result(
+        spool_name=spool_name,
+        path=f"/out/{spool_name}",
+        width=1,
+        height=1,
+        scale=2.0,
+        sha256=SHA,
+        size_bytes=7,
+    )
+    return await ledger.stage(job, attempt, paid, result, now=NOW)
+
+
+def test_backup(tmp_path: Path) -> None:
+    """Before a migration the whole ledger is put aside, for this user alone, whatever lay there."""
+    path = make_old(tmp_path / "state")
+    shutil.copytree(path.parent, tmp_path / "copy")
+    backup = path.with_name("ledger.db.schema-1.backup")
+    for leftover in ("part", "part-journal", "part-wal"):
+        path.with_name(f"{backup.name}.{leftover}").write_bytes(os.urandom(5_000))
+    path.with_name(f"{backup.name}.part").chmod(0o644)
+    umask = os.umask(0)
+    try:
+        asyncio.run(read_paths(path))
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(backup.stat().st_mode) == 0o600
+    assert not path.with_name(f"{backup.name}.part").exists()
+    assert version_of(backup) == 1
+    assert dump(backup) == dump(tmp_path / "copy" / "ledger.db")
+    assert schema(backup) == schema(tmp_path / "copy" / "ledger.db")
+    kept = backup.stat().st_mtime_ns
+    asyncio.run(read_paths(path))
+    assert backup.stat().st_mtime_ns == kept, "made once"
+
+
+KILLED_WHILE_MIGRATING = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from venice_watch.ledger import connection
+from venice_watch.ledger.sqlite import SqliteLedger
+
+left = int(sys.argv[2])
+migrate = connection._migrate
+
+def count(statement):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def traced(db, path, *, read_only):
+    db.set_trace_callback(count)
+    migrate(db, path, read_only=read_only)
+    count("")
+
+connection._migrate = traced
+
+async def open_it():
+    async with SqliteLedger(Path(sys.argv[1])):
+        pass
+
+asyncio.run(open_it())
+"""
+
+
+def test_killed_while_migrating(tmp_path: Path) -> None:
+    """Killed at any statement of the migration, the ledger is whole: of the old schema or new."""
+    old = make_old(tmp_path / "old")
+    shutil.copytree(old.parent, tmp_path / "copy")
+    before = dump(tmp_path / "copy" / "ledger.db")
+    versions = []
+    for statement in range(1, 100):
+        state = tmp_path / f"killed-{statement}"
+        shutil.copytree(old.parent, state)
+        command = (sys.executable, "-c", KILLED_WHILE_MIGRATING, state / "ledger.db")
+        child = subprocess.run((*command, str(statement)), check=False)
+        if child.returncode == 0:
+            break
+        assert child.returncode == -signal.SIGKILL
+        versions.append(version_of(state / "ledger.db"))
+        assert dump(state / "ledger.db") == before
+        if versions[-1] == 1:
+            assert schema(state / "ledger.db") == schema(tmp_path / "copy" / "ledger.db")
+        assert len(asyncio.run(read_paths(state / "ledger.db"))) == len(before["jobs"])
+        assert version_of(state / "ledger.db") == 2
+        assert dump(state / "ledger.db") == before
+        assert dump(state / "ledger.db.schema-1.backup") == before
+    assert versions == [1] * (len(versions) - 1) + [2]
+    assert len(versions) > 10
+
+
+BACKUP_WITHOUT_ROOM = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from venice_watch.errors import StateUnusableError
+from venice_watch.ledger.sqlite import SqliteLedger
+
+signal.signal(signal.SIGXFSZ, getattr(signal, sys.argv[2]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+
+async def open_it():
+    async with SqliteLedger(Path(sys.argv[1])):
+        pass
+
+try:
+    asyncio.run(open_it())
+except StateUnusableError as exc:
+    sys.exit(f"refused: {exc}")
+"""
+
+
+@pytest.mark.parametrize("disposition", ["SIG_DFL", "SIG_IGN"])
+def test_backup_without_room(tmp_path: Path, disposition: str) -> None:
+    """Killed or out of room in the middle of the backup, all is as before, to be tried again."""
+    path = make_old(tmp_path / "state")
+    shutil.copytree(path.parent, tmp_path / "copy")
+    before = dump(tmp_path / "copy" / "ledger.db")
+    backup = path.with_name("ledger.db.schema-1.backup")
+    command = (sys.executable, "-c", BACKUP_WITHOUT_ROOM, path, disposition)
+    child = subprocess.run(command, check=False, capture_output=True, text=True)
+    if disposition == "SIG_DFL":
+        assert child.returncode == -signal.SIGXFSZ
+    else:
+        assert child.returncode == 1
+        assert "refused" in child.stderr
+        assert "the ledger cannot be opened" in child.stderr
+    assert path.with_name(f"{backup.name}.part").exists()
+    assert not backup.exists()
+    assert version_of(path) == 1
+    assert dump(path) == before
+    asyncio.run(read_paths(path))
+    assert version_of(path) == 2
+    assert dump(backup) == dump(path) == before
+    assert not list(path.parent.glob("*.part*"))
+
+
+def test_reading_version_1(tmp_path: Path) -> None:
+    """Whoever only reads neither migrates a version-1 ledger nor makes a backup of it."""
+    path = make_old(tmp_path / "state")
+
+    async def scenario() -> None:
+        async with SqliteLedger(path, read_only=True):
+            pass
+
+    with pytest.raises(StateUnusableError, match="Start the daemon once"):
+        asyncio.run(scenario())
+    assert version_of(path) == 1
+    assert not list(path.parent.glob("*.backup*"))
+
+
+# How it finds things: a ledger of years must answer as fast as a new one.
+
+BUDGETS = tuple(
+    Budget(limit=Limit(folder=folder, period=period, microusd=10**9), days=days)
+    for folder in (None, "photos")
+    for period, days in ((Period.DAY, "2026-05-28"), (Period.MONTH, "2026-05"))
+)
+# walks through the few rows that a partial index has
+SMALL = ("results_kept", "jobs_spooled", "attempts_open", "jobs_due")
+
+
+def order(work: bytes) -> Order:
+    """Return what a request asks for."""
+    return Order(work_key=work, source_sha256=SHA, preset="photo", parameters="{}", microusd=1)
+
+
+async def begin(ledger: SqliteLedger, job: Job, work: bytes) -> Attempt:
+    """Begin a request under every kind of budget."""
+    return await ledger.begin(job, order(work), day="2026-05-28", budgets=BUDGETS, now=NOW)
+
+
+Question = Callable[[SqliteLedger, list[Job]], Awaitable[object]]
+QUESTIONS: dict[str, Question] = {
+    "claim": lambda ledger, _: ledger.claim(
+        now=NOW, only_folders=("photos", "scans"), deliver_in=("more",)
+    ),
+    "claim nothing": lambda ledger, _: ledger.claim(now=0, only_folders=("photos", "scans")),
+    "next due": lambda ledger, _: ledger.next_due_at(
+        only_folders=("photos", "scans"), deliver_in=("more",)
+    ),
+    "begin": lambda ledger, jobs: begin(ledger, jobs[0], b"new"),
+    "spent": lambda ledger, _: ledger.spent(BUDGETS),
+    "park": lambda ledger, jobs: ledger.park(jobs[0], order(b"new"), now=NOW),
+    "prior": lambda ledger, _: ledger.prior(WORKS["cc"]),
+    "enqueue": lambda ledger, _: ledger.enqueue([arrival(1)], now=NOW),
+    "present": lambda ledger, _: ledger.present("photos", rules_digest="rules"),
+    "trim": lambda ledger, _: ledger.trim(kept_bytes_max=0),
+    "spooled": lambda ledger, _: ledger.spooled(),
+    "recent": lambda ledger, _: ledger.recent(limit=9),
+    "active": lambda ledger, _: ledger.active("photos"),
+    "attempts": lambda ledger, jobs: ledger.attempts(jobs[0]),
+    "sent": lambda ledger, _: ledger.sent_since(NOW),
+    "quarantined": lambda ledger, _: ledger.quarantined(SHA),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_indexed(tmp_path: Path, name: str) -> None:
+    """What is asked for each image goes by an index, and never over all jobs or requests."""
+    plans = asyncio.run(explain(make_old(tmp_path / "state"), QUESTIONS[name]))
+    assert plans
+    for sql, steps in plans.items():
+        for step in steps:
+            by_small_index = any(f"INDEX {index}" in step for index in SMALL)
+            in_order = name == "recent" and step.endswith("USING INDEX jobs_updated")
+            assert not step.startswith("SCAN") or by_small_index or in_order, (sql, steps)
+            assert "ORDER BY" not in step or name in ("prior", "active"), (sql, steps)
+            # a folder's whole index for each arrival would make a rescan take the square of it
+            assert name != "enqueue" or "(folder=? AND path=?)" in step, (sql, steps)
+
+
+def test_closing_is_indexed(tmp_path: Path) -> None:
+    """The end of a request, and its delivery, go by an index, too."""
+
+    async def scenario(ledger: SqliteLedger, jobs: list[Job]) -> None:
+        job = await stage(ledger, jobs[0], await begin(ledger, jobs[0], b"new"), "7.png")
+        await ledger.complete(job, retire=Retire.KEEP, now=NOW)
+        closing = Closing(outcome="x", charge=Charge.UNKNOWN)
+        attempt = await begin(ledger, jobs[1], b"new")
+        await ledger.doubt(jobs[1], attempt, closing, until=NOW, now=NOW)
+        await ledger.cancel(jobs[2], code="gone", message="x", rules_digest=None, now=NOW)
+
+    plans = asyncio.run(explain(make_old(tmp_path / "state"), scenario))
+    assert len(plans) > 10
+    for sql, steps in plans.items():
+        assert not [step for step in steps if step.startswith("SCAN")], (sql, steps)
+
+
+async def explain(path: Path, question: Question) -> dict[str, list[str]]:
+    """Return how SQLite goes about each statement of a question."""
+    plans: dict[str, list[str]] = {}
+    async with SqliteLedger(path) as ledger:
+        await ledger.recover(now=NOW)
+        await ledger.enqueue([arrival(number) for number in range(1_000, 1_009)], now=NOW - 9)
+        jobs = [await ledger.claim(now=NOW - 1, only_folders=("photos",)) for _ in range(3)]
+        execute = ledger._execute
+
+        def explained(sql: str, values: Any = ()) -> sqlite3.Cursor:  # noqa: ANN401 - as it is
+            if not sql.startswith("INSERT"):
+                rows = execute(f"EXPLAIN QUERY PLAN {sql}", values)
+                plans[sql] = [row[3] for row in rows]
+            return execute(sql, values)
+
+        ledger._execute = explained  # type: ignore[method-assign]
+        await question(ledger, [job for job in jobs if job is not None])
+    return plans
 
 
 def test_read_beside_the_writer(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from venice_watch.budget import Budget, usd
 from venice_watch.errors import VeniceWatchError
-from venice_watch.job import Arrival, Attempt, Closing, Job, Retire, Signature
+from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature
 
 
 class StaleError(VeniceWatchError):
@@ -19,6 +20,24 @@ class StaleError(VeniceWatchError):
 
 class NameReservedError(VeniceWatchError):
     """Another staged result will have that name in the outbox."""
+
+
+class UnderWayError(VeniceWatchError):
+    """A request for the very same work is under way."""
+
+
+class BudgetReachedError(VeniceWatchError):
+    """A request would cost more than a budget has left."""
+
+    def __init__(self, budget: Budget, *, spent_microusd: int, wanted_microusd: int) -> None:
+        super().__init__(
+            f"the budget of {budget.whose} for this {budget.limit.period} is "
+            f"{usd(budget.limit.microusd)} USD; {usd(spent_microusd)} are spent, in doubt or "
+            f"under way, and the next image may cost {usd(wanted_microusd)}. It goes on by itself "
+            f"when the next {budget.limit.period} begins, or after a restart with a larger budget"
+        )
+        self.budget = budget
+        self.spent_microusd = spent_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +49,7 @@ class Order:
     preset: str
     parameters: str
     microusd: int  # the worst case, reserved
+    alone: bool = True  # no other request for the same work may be under way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +59,7 @@ class Known:
     source_sha256: bytes | None = None
     preset: str | None = None
     parameters: str | None = None
+    work_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +71,44 @@ class Result:
     width: int
     height: int
     scale: float  # what it really came to
+    sha256: bytes
+    size_bytes: int
     exclusive: bool = True  # False: the folder overwrites, so a name may be reserved twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """A paid result of earlier work, and where its bytes may still be."""
+
+    spool_name: str
+    kept: bool  # its file is in the spool
+    delivered: tuple[str, ...]  # absolute paths in outboxes, the newest first
+    sha256: bytes
+    size_bytes: int
+    width: int
+    height: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """What is known of a piece of work, whichever job it was done for."""
+
+    doubts: int  # requests whose money is unknown or lost, and that nobody has seen to
+    under_way: bool
+    results: tuple[Earlier, ...]  # the newest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What the requests of one day, folder and preset came to, one row a fate of the money."""
+
+    day: str  # local, as 2026-11-25
+    folder: str
+    preset: str
+    charge: Charge
+    requests: int
+    microusd: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +138,8 @@ class FolderCounts:
 class Ledger(Protocol):
     """What every engine does; see `tests/ledger` for what it must keep."""
 
+    trouble: str | None  # why nothing can be written down just now
+
     async def enqueue(self, arrivals: Sequence[Arrival], *, now: float) -> list[bool]:
         """Make a job of each file; False where one is on its way at that path already."""
 
@@ -97,8 +157,23 @@ class Ledger(Protocol):
     ) -> float | None:
         """Return when the next waiting job is due, or None."""
 
-    async def begin(self, job: Job, order: Order, *, now: float) -> Attempt:
-        """Reserve the money and write the attempt down, before the first byte leaves."""
+    async def begin(
+        self, job: Job, order: Order, *, day: str, budgets: Sequence[Budget] = (), now: float
+    ) -> Attempt:
+        """Reserve the money and write the attempt down, before the first byte leaves.
+
+        `day` is today's, local. Raises BudgetReachedError, or UnderWayError for an order that
+        must be alone; nothing has changed then.
+        """
+
+    async def park(self, job: Job, order: Order, *, now: float) -> Job:
+        """Let a job wait until no request for the same work is under way."""
+
+    async def reuse(self, job: Job, order: Order, result: Result, *, now: float) -> Job:
+        """Stage a job with the result of earlier work, whose file is in the spool again.
+
+        NameReservedError as in `stage`; StaleError if there is no such result.
+        """
 
     async def stage(
         self, job: Job, attempt: Attempt, closing: Closing, result: Result, *, now: float
@@ -180,8 +255,15 @@ class Ledger(Protocol):
     async def spooled(self) -> list[str]:
         """Return the names in the spool that jobs still need."""
 
-    async def doubts(self, work_key: bytes) -> int:
-        """Count the attempts at this work whose money is unknown or lost."""
+    async def trim(self, *, kept_bytes_max: int, missing_bytes: int = 0) -> list[str]:
+        """Give up kept results, the longest unused first; return the names to remove.
+
+        As many as it takes to keep at most `kept_bytes_max`, and to free `missing_bytes`. What a
+        staged job needs stays.
+        """
+
+    async def prior(self, work_key: bytes) -> Prior:
+        """Return what is known of a piece of work."""
 
     async def attempts(self, job: Job) -> list[Attempt]:
         """Return the job's attempts, oldest first."""
@@ -193,10 +275,34 @@ class Ledger(Protocol):
         """Return discarded jobs of these bytes whose files were put into the quarantine."""
 
     async def left_quarantine(self, job: Job, *, now: float) -> None:
-        """Record that a quarantined file was taken back."""
+        """Record that a person took a quarantined file back: its work may be paid for again."""
+
+    async def spent(self, budgets: Sequence[Budget]) -> list[int]:
+        """Return what counts against each budget, in micro-USD."""
+
+    async def spending(self, *, since_day: str = "") -> list[Spending]:
+        """Return the sums of every day from `since_day` on, oldest first."""
+
+    async def active(self, folder: str) -> list[Job]:
+        """Return a folder's jobs that have not ended, in the order of their coming."""
+
+    async def find(self, *, path: str, place: str, limit: int) -> list[Job]:
+        """Return the jobs of one file, newest first.
+
+        Those whose path in the inbox is or ends with `path`, and those whose result or original
+        lies at the absolute path `place`.
+        """
+
+    async def mounts(self) -> dict[str, str]:
+        """Return where each folder's file system was mounted when it was last used."""
+
+    async def remember_mount(self, path: str, mount_point: str) -> None:
+        """Record where a folder's file system is mounted."""
 
     async def counts(self) -> dict[str, FolderCounts]:
         """Return the counts of every folder the ledger has seen."""
 
-    async def recent(self, *, limit: int) -> list[Job]:
-        """Return the jobs that changed last, newest first."""
+    async def recent(
+        self, *, limit: int, folder: str | None = None, ended: bool = False
+    ) -> list[Job]:
+        """Return the jobs that changed last, newest first; `ended`: only those that have."""

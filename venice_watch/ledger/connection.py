@@ -175,11 +175,22 @@ def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
             f"{len(scripts)}). Start the daemon once to bring it up to date."
         )
     if 0 < version < len(scripts):
-        with sqlite3.connect(path.with_name(f"{path.name}.schema-{version}.backup")) as backup:
-            db.backup(backup)
-        backup.close()
+        _back_up(db, path.with_name(f"{path.name}.schema-{version}.backup"))
     for number, script in enumerate(scripts[version:], start=version + 1):
         db.executescript(
             f"BEGIN IMMEDIATE;\n{script.read_text('utf-8')}\nPRAGMA user_version = {number};\n"
             "COMMIT;"
         )
+
+
+def _back_up(db: sqlite3.Connection, target: Path) -> None:
+    """Copy the ledger as it is; the copy has its name only once it is whole and on the disk."""
+    temporary = target.with_name(f"{target.name}.part")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
+    copy = sqlite3.connect(temporary)
+    try:
+        db.backup(copy)  # SQLite syncs what it commits
+    finally:
+        copy.close()
+    temporary.replace(target)

@@ -4,8 +4,9 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from venice_watch.job import Attempt, Job, Signature
-from venice_watch.ledger import FolderCounts
+from venice_watch.budget import Budget
+from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature
+from venice_watch.ledger import Earlier, FolderCounts, Prior, Spending
 from venice_watch.ledger.connection import Connection, verb
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
@@ -16,6 +17,9 @@ from venice_watch.ledger.rows import (
 )
 
 IN_HAND = 9e12  # `available_at` of a staged job that somebody is delivering: never due
+PLACES_MAX = 16  # deliveries of one work that are looked through for its bytes
+PARKED = 8e12  # of one that waits for a request for the same work; written out in the index
+_SPENT = "charge IN ('reserved', 'charged', 'unknown', 'lost')"  # what a budget counts
 
 
 class Questions(Connection):
@@ -35,7 +39,7 @@ class Questions(Connection):
             "WHERE state IN ('available', 'in_doubt', 'staged') AND available_at < ? "
             f"AND (folder IN ({marks(only_folders)}) "
             f"OR state = 'staged' AND folder IN ({marks(deliver_in)}))",
-            (IN_HAND, *only_folders, *deliver_in),
+            (PARKED, *only_folders, *deliver_in),
         )
         return None if due_at is None else float(due_at)
 
@@ -62,18 +66,114 @@ class Questions(Connection):
         """Return the names in the spool that jobs still need."""
         rows = self._execute(
             "SELECT spool_name FROM jobs WHERE state = 'staged' "
+            "UNION SELECT spool_name FROM results WHERE kept = 1 "
             "UNION SELECT id || '.png' FROM attempts WHERE ended_at IS NULL"
         )
         return [row[0] for row in rows]
 
     @verb
-    def doubts(self, work_key: bytes) -> int:
-        """Count the attempts at this work whose money is unknown or lost."""
-        [(count,)] = self._execute(
-            "SELECT count(*) FROM attempts WHERE work_key = ? AND charge IN ('unknown', 'lost')",
+    def prior(self, work_key: bytes) -> Prior:
+        """Return what is known of a piece of work."""
+        [(doubts,)] = self._execute(
+            "SELECT count(*) FROM attempts WHERE work_key = ? AND charge IN ('unknown', 'lost') "
+            "AND pardoned = 0",
             (work_key,),
         )
-        return int(count)
+        rows = self._execute(
+            "SELECT spool_name, kept, sha256, size_bytes, width, height, scale FROM results "
+            "WHERE work_key = ? ORDER BY kept DESC, used_at DESC",
+            (work_key,),
+        ).fetchall()
+        delivered = self._execute(
+            "SELECT result_path, spool_name FROM jobs WHERE work_key = ? AND state = 'completed' "
+            "AND result_path IS NOT NULL ORDER BY id DESC LIMIT ?",
+            (work_key, PLACES_MAX),
+        ).fetchall()
+        return Prior(
+            doubts=doubts,
+            under_way=self._is_under_way(work_key),
+            results=tuple(
+                Earlier(
+                    spool_name=name,
+                    kept=bool(kept),
+                    delivered=tuple(os.fsdecode(at) for at, of in delivered if of == name),
+                    sha256=sha256,
+                    size_bytes=size_bytes,
+                    width=width,
+                    height=height,
+                    scale=scale,
+                )
+                for name, kept, sha256, size_bytes, width, height, scale in rows
+            ),
+        )
+
+    def _is_under_way(self, work_key: bytes) -> bool:
+        found = self._execute(
+            "SELECT 1 FROM attempts WHERE work_key = ? AND ended_at IS NULL", (work_key,)
+        )
+        return found.fetchone() is not None
+
+    @verb
+    def spent(self, budgets: Sequence[Budget]) -> list[int]:
+        """Return what counts against each budget, in micro-USD."""
+        return [self._spent(budget) for budget in budgets]
+
+    def _spent(self, budget: Budget) -> int:
+        folder = budget.limit.folder
+        [(microusd,)] = self._execute(
+            # `~` comes behind every digit and dash
+            f"SELECT ifnull(sum(microusd), 0) FROM spending WHERE day >= ? AND day < ? || '~' "  # noqa: S608
+            f"AND {_SPENT} AND ifnull(?, folder) = folder",
+            (budget.days, budget.days, folder),
+        )
+        return int(microusd)
+
+    @verb
+    def spending(self, *, since_day: str = "") -> list[Spending]:
+        """Return the sums of every day from `since_day` on, oldest first."""
+        rows = self._execute(
+            "SELECT day, folder, preset, charge, requests, microusd FROM spending "
+            "WHERE day >= ? AND requests > 0 ORDER BY day, folder, preset, charge",
+            (since_day,),
+        )
+        return [
+            Spending(
+                day=day,
+                folder=folder,
+                preset=preset,
+                charge=Charge(charge),
+                requests=requests,
+                microusd=microusd,
+            )
+            for day, folder, preset, charge, requests, microusd in rows
+        ]
+
+    @verb
+    def active(self, folder: str) -> list[Job]:
+        """Return a folder's jobs that have not ended, in the order of their coming."""
+        return self._jobs(
+            # spelled out, so that SQLite sees that the index of active jobs will do
+            "WHERE folder = ? AND state IN ('available', 'executing', 'in_doubt', 'staged') "
+            "ORDER BY id",
+            (folder,),
+        )
+
+    @verb
+    def find(self, *, path: str, place: str, limit: int) -> list[Job]:
+        """Return the jobs of one file, newest first."""
+        wanted, at = os.fsencode(path), os.fsencode(place)
+        below = b"/" + wanted
+        return self._jobs(
+            "WHERE path = :path OR substr(path, -:length) = :below OR result_path = :at "
+            "OR original_path = :at ORDER BY id DESC LIMIT :limit",
+            {"path": wanted, "below": below, "length": len(below), "at": at, "limit": limit},
+        )
+
+    @verb
+    def mounts(self) -> dict[str, str]:
+        """Return where each folder's file system was mounted when it was last used."""
+        rows = self._execute("SELECT path, mount_point FROM mounts")
+        return {os.fsdecode(path): os.fsdecode(mount_point) for path, mount_point in rows}
 
     @verb
     def attempts(self, job: Job) -> list[Attempt]:
@@ -115,16 +215,21 @@ class Questions(Connection):
         ):
             facts[folder] |= {"quarantined": count, "oldest_waiting_at": oldest}
         for folder, spent in self._execute(
-            "SELECT folder, sum(microusd) FROM attempts "
+            "SELECT folder, sum(microusd) FROM spending "
             "WHERE charge IN ('charged', 'unknown', 'lost') GROUP BY folder"
         ):
             facts.setdefault(folder, {})["spent_microusd"] = spent
         return {folder: FolderCounts(**values) for folder, values in facts.items()}
 
     @verb
-    def recent(self, *, limit: int) -> list[Job]:
-        """Return the jobs that changed last, newest first."""
-        return self._jobs("ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+    def recent(self, *, limit: int, folder: str | None = None, ended: bool = False) -> list[Job]:
+        """Return the jobs that changed last, newest first; `ended`: only those that have."""
+        states = FINAL if ended else (*ACTIVE, *FINAL)
+        return self._jobs(
+            f"WHERE state IN ({marks(states)}) AND ifnull(?, folder) = folder "
+            "ORDER BY updated_at DESC, id DESC LIMIT ?",
+            (*states, folder, limit),
+        )
 
 
 def marks(values: Collection[str]) -> str:

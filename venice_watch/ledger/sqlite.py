@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
+from venice_watch.budget import Budget
+from venice_watch.errors import Code
 from venice_watch.job import (
-    TRANSITIONS,
     Arrival,
     Attempt,
     Charge,
@@ -19,75 +20,27 @@ from venice_watch.job import (
     Verb,
 )
 from venice_watch.ledger import (
+    BudgetReachedError,
     Known,
-    NameReservedError,
     OpenAttempt,
     Order,
     Result,
     StaleError,
+    UnderWayError,
 )
 from venice_watch.ledger.connection import verb
-from venice_watch.ledger.questions import IN_HAND, Questions, marks
+from venice_watch.ledger.questions import IN_HAND, PARKED, marks
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
+    JOB_COLUMNS,
     read_attempt,
+    read_job,
 )
+from venice_watch.ledger.steps import Steps
 
 
-class SqliteLedger(Questions):
+class SqliteLedger(Steps):
     """The ledger's verbs on SQLite; see `Ledger` for what each promises."""
-
-    def _step(self, job: Job, verb: Verb, *, now: float, **changes: object) -> Job:
-        """Take one step of the table, if the job still stands where the caller saw it."""
-        transition = TRANSITIONS[verb]
-        if job.state not in transition.sources:
-            raise StaleError(f"job {job.id} is {job.state}: no {verb} from there")
-        return self._change(job, now=now, state=transition.target, **changes)
-
-    def _change(self, job: Job, *, now: float, **changes: object) -> Job:
-        changes |= {"generation": job.generation + 1, "updated_at": now}
-        changes = {name: _storable(value) for name, value in changes.items()}
-        columns = ", ".join(f"{name} = :{name}" for name in changes)
-        cursor = self._execute(
-            f"UPDATE jobs SET {columns} WHERE id = :_id AND state = :_state "  # noqa: S608 - our names
-            "AND generation = :_generation",
-            {**changes, "_id": job.id, "_state": job.state, "_generation": job.generation},
-        )
-        if cursor.rowcount != 1:
-            raise StaleError(f"job {job.id} is no longer {job.state} at step {job.generation}")
-        [changed] = self._jobs("WHERE id = ?", (job.id,))
-        return changed
-
-    def _close_attempt(
-        self, job: Job, attempt: Attempt | None, closing: Closing | None, now: float
-    ) -> None:
-        if attempt is None:
-            # a request that nobody spoke for again may have been charged
-            self._execute(
-                "UPDATE attempts SET ended_at = ?, charge = 'unknown', outcome = 'abandoned' "
-                "WHERE job_id = ? AND ended_at IS NULL",
-                (now, job.id),
-            )
-            return
-        assert closing is not None, "an attempt ends with what became of it"
-        microusd = 0 if closing.charge is Charge.NONE else closing.microusd
-        cursor = self._execute(
-            "UPDATE attempts SET ended_at = ?, charge = ?, microusd = ifnull(?, microusd), "
-            "outcome = ?, status = ?, request_id = ?, message = ? "
-            "WHERE id = ? AND ended_at IS NULL",
-            (
-                now,
-                closing.charge,
-                microusd,
-                closing.outcome,
-                closing.status,
-                closing.request_id,
-                _storable(closing.message),
-                attempt.id,
-            ),
-        )
-        if cursor.rowcount != 1:
-            raise StaleError(f"attempt {attempt.id} has ended already")
 
     @verb
     def enqueue(self, arrivals: Sequence[Arrival], *, now: float) -> list[bool]:
@@ -128,47 +81,51 @@ class SqliteLedger(Questions):
         self, *, now: float, only_folders: Collection[str], deliver_in: Collection[str] = ()
     ) -> Job | None:
         """Take the next job that is due."""
-        staged = self._next_due("'staged'", now, {*only_folders, *deliver_in})
+        staged = self._next_due(State.STAGED, now, {*only_folders, *deliver_in})
         if staged is not None:
-            return self._change(staged, now=now, available_at=IN_HAND)
-        waiting = self._next_due("'available', 'in_doubt'", now, only_folders)
-        return None if waiting is None else self._step(waiting, Verb.CLAIM, now=now)
+            return self._change(staged[1], now=now, available_at=IN_HAND)
+        waiting = self._next_due(State.AVAILABLE, now, only_folders)
+        doubtful = self._next_due(State.IN_DOUBT, now, only_folders)
+        # what is in doubt comes last: should we die again, it would be in doubt twice
+        if doubtful is not None and (waiting is None or doubtful[0] > waiting[0]):
+            waiting = doubtful
+        return None if waiting is None else self._step(waiting[1], Verb.CLAIM, now=now)
 
-    def _next_due(self, states: str, now: float, folders: Collection[str]) -> Job | None:
-        jobs = self._jobs(
-            f"WHERE state IN ({states}) AND available_at <= ? AND folder IN ({marks(folders)}) "
+    def _next_due(
+        self, state: State, now: float, folders: Collection[str]
+    ) -> tuple[int, Job] | None:
+        """Return the priority and the job that is due first."""
+        row = self._execute(
+            f"SELECT priority, {JOB_COLUMNS} FROM jobs "  # noqa: S608 - constants
+            # both conditions: by the first SQLite sees that the index of what waits will do
+            f"WHERE state IN ('available', 'in_doubt', 'staged') AND state = '{state}' "
+            f"AND available_at <= ? AND folder IN ({marks(folders)}) "
             "ORDER BY priority DESC, available_at, id LIMIT 1",
             (now, *folders),
-        )
-        return jobs[0] if jobs else None
+        ).fetchone()
+        return None if row is None else (row[0], read_job(row[1:]))
 
     @verb
-    def begin(self, job: Job, order: Order, *, now: float) -> Attempt:
+    def begin(
+        self, job: Job, order: Order, *, day: str, budgets: Sequence[Budget] = (), now: float
+    ) -> Attempt:
         """Reserve the money and write the attempt down, before the first byte leaves."""
-        open_one = self._execute(
-            "SELECT id FROM attempts WHERE job_id = ? AND ended_at IS NULL", (job.id,)
-        ).fetchone()
-        if open_one is not None:
-            raise StaleError(f"job {job.id} has a request under way, attempt {open_one[0]}")
+        self._take_order(job, order, now)  # first: who comes too late is told so; undone if refused
+        if order.alone and self._is_under_way(order.work_key):
+            raise UnderWayError(f"the work of job {job.id} is under way for another one")
+        for budget in budgets:
+            spent = self._spent(budget)
+            if spent + order.microusd > budget.limit.microusd:
+                raise BudgetReachedError(
+                    budget, spent_microusd=spent, wanted_microusd=order.microusd
+                )
         cursor = self._execute(
-            "UPDATE jobs SET work_key = ?, source_sha256 = ?, preset = ?, parameters = ?, "
-            "updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",
-            (
-                order.work_key,
-                order.source_sha256,
-                order.preset,
-                order.parameters,
-                now,
-                job.id,
-                job.generation,
-            ),
+            "INSERT INTO attempts (job_id, work_key, folder, preset, started_at, day, charge, "
+            "microusd) VALUES (?, ?, ?, ?, ?, ?, 'reserved', ?)",
+            (job.id, order.work_key, job.folder, order.preset, now, day, order.microusd),
         )
-        if cursor.rowcount != 1:
-            raise StaleError(f"job {job.id} is no longer {job.state} at step {job.generation}")
-        cursor = self._execute(
-            "INSERT INTO attempts (job_id, work_key, folder, preset, started_at, charge, "
-            "microusd) VALUES (?, ?, ?, ?, ?, 'reserved', ?)",
-            (job.id, order.work_key, job.folder, order.preset, now, order.microusd),
+        self._account(
+            (day, job.folder, order.preset), Charge.RESERVED, requests=1, microusd=order.microusd
         )
         [row] = self._execute(
             f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE id = ?",  # noqa: S608 - constants
@@ -177,38 +134,75 @@ class SqliteLedger(Questions):
         return read_attempt(row)
 
     @verb
+    def park(self, job: Job, order: Order, *, now: float) -> Job:
+        """Let a job wait until no request for the same work is under way."""
+        self._take_order(job, order, now)
+        until = PARKED if self._is_under_way(order.work_key) else now
+        return self._step(
+            job, Verb.RETRY, now=now, available_at=until, message="the same image is on its way"
+        )
+
+    @verb
     def stage(
         self, job: Job, attempt: Attempt, closing: Closing, result: Result, *, now: float
     ) -> Job:
         """Record that the result is safe in the spool, and reserve its name in the outbox."""
-        if result.exclusive and result.path is not None:
-            self._reserve(job, result.path)
         self._close_attempt(job, attempt, closing, now)
-        return self._step(
-            job,
-            Verb.STAGE,
-            now=now,
-            available_at=IN_HAND,
-            spool_name=result.spool_name,
-            result_path=None if result.path is None else os.fsencode(result.path),
-            result_scale=result.scale,
-            result_width=result.width,
-            result_height=result.height,
+        self._execute(
+            "INSERT INTO results (spool_name, work_key, sha256, size_bytes, kept, width, height, "
+            "scale, used_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+            (
+                result.spool_name,
+                attempt.work_key,
+                result.sha256,
+                result.size_bytes,
+                result.width,
+                result.height,
+                result.scale,
+                now,
+            ),
         )
+        return self._stage(job, result, now=now)
+
+    @verb
+    def reuse(self, job: Job, order: Order, result: Result, *, now: float) -> Job:
+        """Stage a job with the result of earlier work, whose file is in the spool again."""
+        self._take_order(job, order, now)
+        cursor = self._execute(
+            "UPDATE results SET kept = 1, used_at = ? WHERE spool_name = ? AND work_key = ?",
+            (now, result.spool_name, order.work_key),
+        )
+        if cursor.rowcount != 1:
+            raise StaleError(f"there is no result {result.spool_name} of the work of job {job.id}")
+        return self._stage(job, result, now=now)
+
+    @verb
+    def trim(self, *, kept_bytes_max: int, missing_bytes: int = 0) -> list[str]:
+        """Give up kept results, the longest unused first; return the names to remove."""
+        [(kept_bytes,)] = self._execute(
+            "SELECT ifnull(sum(size_bytes), 0) FROM results WHERE kept = 1"
+        )
+        excess_bytes = max(kept_bytes - kept_bytes_max, missing_bytes)
+        given_up: list[str] = []
+        if excess_bytes <= 0:
+            return given_up
+        rows = self._execute(
+            "SELECT spool_name, size_bytes FROM results WHERE kept = 1 AND spool_name NOT IN "
+            "(SELECT spool_name FROM jobs WHERE state = 'staged') ORDER BY used_at"
+        ).fetchall()
+        for name, size_bytes in rows:
+            if excess_bytes <= 0:
+                break
+            self._execute("UPDATE results SET kept = 0 WHERE spool_name = ?", (name,))
+            given_up.append(name)
+            excess_bytes -= size_bytes
+        return given_up
 
     @verb
     def rename_result(self, job: Job, path: str, *, now: float) -> Job:
         """Reserve another name for a staged result."""
         self._reserve(job, path)
         return self._change(job, now=now, result_path=os.fsencode(path))
-
-    def _reserve(self, job: Job, path: str) -> None:
-        taken = self._execute(
-            "SELECT 1 FROM jobs WHERE result_path = ? AND state = 'staged' AND id <> ?",
-            (os.fsencode(path), job.id),
-        )
-        if taken.fetchone() is not None:
-            raise NameReservedError(path)
 
     @verb
     def postpone(self, job: Job, *, until: float, message: str, now: float) -> Job:
@@ -326,7 +320,11 @@ class SqliteLedger(Questions):
             "(SELECT job_id FROM attempts WHERE ended_at IS NULL)",
             (now, now),
         )
-        self._execute("UPDATE jobs SET available_at = ? WHERE state = 'staged'", (now,))
+        self._execute(
+            "UPDATE jobs SET available_at = ? WHERE state = 'staged' OR state = 'available' "
+            "AND available_at = 8e12",
+            (now,),
+        )
         rows = self._execute(
             f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE ended_at IS NULL ORDER BY id"  # noqa: S608
         ).fetchall()
@@ -338,10 +336,20 @@ class SqliteLedger(Questions):
 
     @verb
     def left_quarantine(self, job: Job, *, now: float) -> None:
-        """Record that a quarantined file was taken back."""
+        """Record that a person took a quarantined file back: its work may be paid for again."""
         self._change(job, now=now, original_path=None)
+        if job.code == Code.IN_DOUBT and job.work_key is not None:
+            self._execute(
+                "UPDATE attempts SET pardoned = 1 WHERE work_key = ? "
+                "AND charge IN ('unknown', 'lost')",
+                (job.work_key,),
+            )
 
-
-def _storable(value: object) -> object:
-    """Return a value that SQLite takes: a message may quote a name that is not UTF-8."""
-    return value.encode("utf-8", "backslashreplace").decode() if type(value) is str else value
+    @verb
+    def remember_mount(self, path: str, mount_point: str) -> None:
+        """Record where a folder's file system is mounted."""
+        self._execute(
+            "INSERT INTO mounts (path, mount_point) VALUES (?, ?) ON CONFLICT DO UPDATE SET "
+            "mount_point = excluded.mount_point",
+            (os.fsencode(path), os.fsencode(mount_point)),
+        )
