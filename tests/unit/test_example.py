@@ -9,6 +9,7 @@ import pytest
 from venice_watch.config import nodes, schema
 from venice_watch.config.findings import KeyPath
 from venice_watch.config.load import load, loads
+from venice_watch.parameters import price_microusd
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 TEXT = EXAMPLE.read_text(encoding="utf-8")
@@ -99,11 +100,13 @@ def test_states_the_defaults() -> None:
         {},
     )
     [bare] = smallest.folders
-    shown_only = {"inbox", "outbox", "quarantine", "archive", "rules", "concurrency"}
+    shown_only = {"inbox", "outbox", "quarantine", "archive", "rules", "concurrency", "budget"}
     assert folder.model_dump(exclude=shown_only) == bare.model_dump(exclude=shown_only)
-    assert config.api.model_dump(exclude={"key_file"}) == smallest.api.model_dump(
-        exclude={"key_file"}
-    )
+    of_the_api = {"key_file", "prices"}
+    assert config.api.model_dump(exclude=of_the_api) == smallest.api.model_dump(exclude=of_the_api)
+    assert config.keep_results == smallest.keep_results
+    assert config.api.prices.twofold_microusd == price_microusd(2)
+    assert config.api.prices.fourfold_microusd == price_microusd(4)
 
 
 def _is_explained(lines: list[str], place: int) -> bool:

@@ -36,6 +36,7 @@ def find(
     """Yield every mistake between keys; `root` is a configuration's plain values."""
     folders = _folders(root)
     yield from _find_in_api(root, folders)
+    yield from _find_in_budgets(root, folders)
     yield from _find_in_list(root)
     yield from _find_in_names(folders)
     for path, folder in folders:
@@ -82,6 +83,22 @@ def _find_in_api(root: Mapping[str, object], folders: _Folders) -> Iterator[Find
         if _is_count(mine) and _is_count(total) and mine > total:
             message = f"{mine} is more than the {total} of api.concurrency; raise that, or lower it"
             yield Finding(path=(*path, "concurrency"), message=message)
+
+
+def _find_in_budgets(root: Mapping[str, object], folders: _Folders) -> Iterator[Finding]:
+    total = _mapping(root.get("budget"))
+    for path, section in ((), root), *folders:
+        mine = _mapping(section.get("budget"))
+        for key in ("per_day_usd", "per_month_usd"):
+            amount, all_together = mine.get(key), total.get(key)
+            if path and _is_amount(amount) and _is_amount(all_together) and amount > all_together:
+                message = f"{amount:g} is more than the {all_together:g} of all folders together"
+                advice = "raise that, or lower it"
+                yield Finding(path=(*path, "budget", key), message=f"{message}; {advice}")
+        day, month = mine.get("per_day_usd"), mine.get("per_month_usd")
+        if _is_amount(day) and _is_amount(month) and day > month:
+            message = f"{day:g} a day is more than {month:g} a month; swap them, or lower it"
+            yield Finding(path=(*path, "budget", "per_day_usd"), message=message)
 
 
 def _find_in_names(folders: _Folders) -> Iterator[Finding]:
@@ -229,6 +246,10 @@ def _is_inside(inner: Path, outer: Path) -> bool:
 
 def _is_count(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_amount(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _duration(section: Mapping[str, object], key: str, default_s: float) -> float | None:

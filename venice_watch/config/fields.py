@@ -17,10 +17,17 @@ from venice_watch import naming, rules
 from venice_watch.config import places
 from venice_watch.config.findings import ValueRefusedError
 from venice_watch.config.places import Surroundings
-from venice_watch.config.units import PATTERN, parse_duration, spell_duration
+from venice_watch.config.units import (
+    PATTERN,
+    parse_duration,
+    parse_size,
+    spell_duration,
+    spell_size,
+)
 from venice_watch.parameters import nearest, quoted, shown
 
 NAME_CHARACTERS_MAX = 64  # of folders and presets: they become labels and parts of file names
+USD_MAX = 1_000_000  # of a budget or a price: more is a mistake
 LIST_ITEMS_MAX = 1_000  # of patterns in one rule
 
 
@@ -116,6 +123,42 @@ def duration(low: str, high: str) -> Checked:
 
     text = {"type": "string", "pattern": f"^(?=.){PATTERN}$"}
     return _checked(check, {"anyOf": [text, {"type": "number", "exclusiveMinimum": 0}]})
+
+
+def size(low: str, high: str) -> Checked:
+    """Accept a size in a range; it becomes bytes."""
+    low_bytes, high_bytes = parse_size(low), parse_size(high)
+
+    def check(value: object) -> int:
+        size_bytes = parse_size(value)
+        if not low_bytes <= size_bytes <= high_bytes:
+            raise ValueRefusedError(
+                f"{shown(value)} is outside {spell_size(low_bytes)} to {spell_size(high_bytes)}; "
+                "choose a size within"
+            )
+        return size_bytes
+
+    pattern = "^[0-9]+(\\.[0-9]+)? ?([kKmMgGtT]?[bB])?$"
+    text = {"type": "string", "pattern": pattern}
+    return _checked(check, {"anyOf": [text, {"type": "integer", "minimum": 0}]})
+
+
+def usd() -> Checked:
+    """Accept an amount of US dollars; it becomes millionths."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            hint = "; take the quotes and the currency off" if isinstance(value, str) else ""
+            raise ValueRefusedError(
+                f"must be a number of US dollars, such as 5.00, not {shown(value)}{hint}"
+            )
+        if not 0 <= value <= USD_MAX:
+            raise ValueRefusedError(
+                f"{shown(value)} is outside 0 to {USD_MAX:,} USD; choose an amount within"
+            )
+        return round(value * 1_000_000)
+
+    return _checked(check, {"type": "number", "minimum": 0, "maximum": USD_MAX})
 
 
 def choice(options: type[StrEnum]) -> Checked:

@@ -8,19 +8,21 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from venice_watch.budget import Limit, Period
 from venice_watch.config import fields
 from venice_watch.config.fields import Converted, Documented
-from venice_watch.config.units import parse_duration
-from venice_watch.parameters import PROMPT_CHARACTERS_MAX, RANGES, Parameters
-from venice_watch.rules import Match, Rule
+from venice_watch.config.rule_model import PresetSection, RuleSection, to_rule
+from venice_watch.config.section import Section, seconds
+from venice_watch.config.units import parse_size
+from venice_watch.parameters import Parameters
+from venice_watch.rules import Rule
 
 BASE_URL = "https://api.venice.ai/api/v1"
 FOLDERS_MAX = 256  # each has its own observer; more would not be watched well
-_COUNT_MAX = 1_000_000_000_000  # of pixels or bytes in a rule: beyond any image
 
 
 class ContractChoice(StrEnum):
@@ -76,6 +78,14 @@ class Oversize(StrEnum):
     REJECT = "reject"
 
 
+class Duplicates(StrEnum):
+    """What to do with an image that was upscaled before, with the same parameters."""
+
+    REUSE = "reuse"
+    SKIP = "skip"
+    PROCESS = "process"
+
+
 class OnConflict(StrEnum):
     """What to do when a result's name is taken in the outbox."""
 
@@ -84,34 +94,19 @@ class OnConflict(StrEnum):
     SKIP = "skip"
 
 
-class Section(BaseModel):
-    """What every section has in common: nothing unknown, nothing changeable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _seconds(alias: str, default: str, description: str) -> Any:  # noqa: ANN401 - a field's default
-    return Field(
-        default=parse_duration(default),
-        alias=alias,
-        description=description,
-        json_schema_extra={"default": default},
-    )
-
-
 class Timeouts(Section):
     """How long a request may take."""
 
-    connect_s: Annotated[float, fields.duration("10ms", "1h")] = _seconds(
+    connect_s: Annotated[float, fields.duration("10ms", "1h")] = seconds(
         "connect", "10s", "To reach the server."
     )
-    write_s: Annotated[float, fields.duration("10ms", "1h")] = _seconds(
+    write_s: Annotated[float, fields.duration("10ms", "1h")] = seconds(
         "write", "60s", "Without a byte of the image going out."
     )
-    read_s: Annotated[float, fields.duration("10ms", "1h")] = _seconds(
+    read_s: Annotated[float, fields.duration("10ms", "1h")] = seconds(
         "read", "180s", "Without a byte of the answer coming in; Venice thinks before the first."
     )
-    total_s: Annotated[float, fields.duration("10ms", "1d")] = _seconds(
+    total_s: Annotated[float, fields.duration("10ms", "1d")] = seconds(
         "total", "300s", "For the whole request."
     )
 
@@ -122,12 +117,52 @@ class Retries(Section):
     attempts: Annotated[int, fields.whole(1, 100)] = Field(
         default=6, description="Requests for one image, the first included, before it is given up."
     )
-    base_s: Annotated[float, fields.duration("1ms", "1h")] = _seconds(
+    base_s: Annotated[float, fields.duration("1ms", "1h")] = seconds(
         "base", "1s", "The first wait; each next may be twice as long, by chance shorter."
     )
-    max_s: Annotated[float, fields.duration("1ms", "1d")] = _seconds(
+    max_s: Annotated[float, fields.duration("1ms", "1d")] = seconds(
         "max", "2m", "The longest wait between two attempts."
     )
+
+
+class Prices(Section):
+    """What one image costs, in USD by its effective scale."""
+
+    twofold_microusd: Annotated[int | None, fields.usd()] = Field(
+        default=None, alias="2x", description="Up to and including scale 2, in USD."
+    )
+    fourfold_microusd: Annotated[int | None, fields.usd()] = Field(
+        default=None, alias="4x", description="Above scale 2, in USD."
+    )
+
+    def by_name(self) -> dict[str, int]:
+        """Return the prices that are set, in micro-USD by the API's names for them."""
+        named = {"2x": self.twofold_microusd, "4x": self.fourfold_microusd}
+        return {name: price for name, price in named.items() if price is not None}
+
+
+class BudgetSection(Section):
+    """What may be spent; what is in doubt counts as spent."""
+
+    per_day_microusd: Annotated[int | None, fields.usd()] = Field(
+        default=None,
+        alias="per_day_usd",
+        description="In a day of local time, in USD. Reached: sending waits for the next day.",
+    )
+    per_month_microusd: Annotated[int | None, fields.usd()] = Field(
+        default=None,
+        alias="per_month_usd",
+        description="In a calendar month, in USD. Reached: sending waits for the next month.",
+    )
+
+    def limits(self, folder: str | None) -> tuple[Limit, ...]:
+        """Return what is limited, for one folder or (None) for all together."""
+        amounts = ((Period.DAY, self.per_day_microusd), (Period.MONTH, self.per_month_microusd))
+        return tuple(
+            Limit(folder=folder, period=period, microusd=amount)
+            for period, amount in amounts
+            if amount is not None
+        )
 
 
 class Api(Section):
@@ -160,6 +195,10 @@ class Api(Section):
         description="When a request may have been paid for and no result came: `resend-once` "
         "risks paying twice for that image, once; `hold` puts it into quarantine.",
     )
+    prices: Prices = Field(
+        default_factory=Prices,
+        description="What an image costs, instead of what the API says.",
+    )
     timeouts: Timeouts = Field(
         default_factory=Timeouts, description="Limits to the time a request takes."
     )
@@ -187,116 +226,6 @@ class Output(Section):
     )
 
 
-def _limit(description: str) -> Any:  # noqa: ANN401 - a field's default
-    return Field(default=None, description=description)
-
-
-_Count = Annotated[int | None, fields.whole(0, _COUNT_MAX)]
-
-
-class MatchSection(Section):
-    """The conditions of a rule: all that are given must hold."""
-
-    name: Annotated[tuple[str, ...], fields.patterns()] = Field(
-        default=(),
-        description="Pattern (or list) for the file's name, case ignored; with a `/` in it, for "
-        "its path within the inbox, `**` standing for any folders.",
-    )
-    format: Annotated[tuple[str, ...], fields.formats()] = Field(
-        default=(), description="Image format (or list), by content: jpeg, png, webp, gif, ..."
-    )
-    pixels_min: _Count = _limit("Width times height at least.")
-    pixels_max: _Count = _limit("Width times height at most.")
-    width_min: _Count = _limit("Width in pixels at least.")
-    width_max: _Count = _limit("Width in pixels at most.")
-    height_min: _Count = _limit("Height in pixels at least.")
-    height_max: _Count = _limit("Height in pixels at most.")
-    bytes_min: _Count = _limit("File size in bytes at least.")
-    bytes_max: _Count = _limit("File size in bytes at most.")
-
-
-def _range(name: str) -> dict[str, object]:
-    low, high = RANGES[name]
-    return {"anyOf": [{"type": "number", "minimum": low, "maximum": high}, {"type": "null"}]}
-
-
-class ParametersSection(Section):
-    """Parameters of the upscaler by the API's own names; null stands for not set.
-
-    Serves the schema only: what may be in it is decided by `parameters.find_problems`.
-    """
-
-    scale: float | None = Field(
-        default=2,
-        description="How much larger, 1 to 4; 1 only with `enhance: true`. Above 2 costs more.",
-        json_schema_extra=_range("scale"),  # type: ignore[arg-type]  # plain JSON
-    )
-    enhance: bool | str | None = Field(
-        default=None,
-        description="Let the model improve the image (contract `enhance`).",
-        json_schema_extra={"anyOf": [{"enum": [True, False, "true", "false"]}, {"type": "null"}]},
-    )
-    enhance_creativity: float | None = Field(
-        default=None,
-        alias="enhanceCreativity",
-        description="How freely the enhancement may invent, 0 to 1 (contract `enhance`).",
-        json_schema_extra=_range("enhanceCreativity"),  # type: ignore[arg-type]  # plain JSON
-    )
-    enhance_prompt: str | None = Field(
-        default=None,
-        alias="enhancePrompt",
-        max_length=PROMPT_CHARACTERS_MAX,
-        description="The style to enhance towards, in a few words (contract `enhance`).",
-    )
-    replication: float | None = Field(
-        default=None,
-        description="How much of lines and noise to keep, 0 to 1 (contract `enhance`).",
-        json_schema_extra=_range("replication"),  # type: ignore[arg-type]  # plain JSON
-    )
-    creativity: float | None = Field(
-        default=None,
-        description="How freely the model may invent, 0 to 0.02 (contract `creativity`).",
-        json_schema_extra=_range("creativity"),  # type: ignore[arg-type]  # plain JSON
-    )
-
-
-class PresetSection(ParametersSection):
-    """A named set of parameters."""
-
-    extends: str | None = Field(
-        default=None, description="Another preset, whose parameters apply where this one has none."
-    )
-
-
-class RuleSection(Section):
-    """One rule: which images, and what to do with them."""
-
-    match: MatchSection = Field(description="The images it is for; at least one condition.")
-    preset: Annotated[str | None, fields.text()] = Field(
-        default=None, description="The preset to use instead of the folder's."
-    )
-    set: Annotated[
-        Mapping[str, object], Documented(check=fields.check_mapping, like=ParametersSection)
-    ] = Field(
-        default_factory=lambda: MappingProxyType({}),
-        description="Parameters to lay over the preset; null takes one away.",
-        json_schema_extra={"default": {}},
-    )
-    skip: Annotated[bool, fields.flag()] = Field(
-        default=False, description="Leave these images where they are."
-    )
-
-
-def _to_rule(section: RuleSection) -> Rule:
-    conditions = {key: getattr(section.match, key) for key in MatchSection.model_fields}
-    return Rule(
-        match=Match(**conditions),
-        preset=section.preset,
-        set=MappingProxyType(dict(section.set)),
-        skip=section.skip,
-    )
-
-
 class Folder(Section):
     """One inbox and where its images go."""
 
@@ -321,7 +250,7 @@ class Folder(Section):
     preset: Annotated[str, fields.text()] = Field(
         description="The preset that applies when no rule does."
     )
-    rules: tuple[Annotated[Rule, Converted(like=RuleSection, convert=_to_rule)], ...] = Field(
+    rules: tuple[Annotated[Rule, Converted(like=RuleSection, convert=to_rule)], ...] = Field(
         default=(), description="What to do with which images; the first match wins."
     )
     folder_presets: Annotated[bool, fields.flag()] = Field(
@@ -339,13 +268,13 @@ class Folder(Section):
         default=Watch.AUTO,
         description="`auto`, `native` (the kernel's events), or `polling` (network shares).",
     )
-    rescan_s: Annotated[float, fields.duration("1s", "1d")] = _seconds(
+    rescan_s: Annotated[float, fields.duration("1s", "1d")] = seconds(
         "rescan", "30s", "How often the whole inbox is looked through, whatever events said."
     )
-    settle_s: Annotated[float, fields.duration("50ms", "1d")] = _seconds(
+    settle_s: Annotated[float, fields.duration("50ms", "1d")] = seconds(
         "settle", "2s", "How long a file must not change before it counts as complete."
     )
-    incomplete_after_s: Annotated[float, fields.duration("1s", "30d")] = _seconds(
+    incomplete_after_s: Annotated[float, fields.duration("1s", "30d")] = seconds(
         "incomplete_after",
         "10m",
         "How long to wait for the rest of a file whose end is missing.",
@@ -363,6 +292,14 @@ class Folder(Section):
         description="A result above Venice's 16.8 megapixels: `reduce` (shrink the source), "
         "`clamp` (lower the scale), or `reject`.",
     )
+    duplicates: Annotated[Duplicates, fields.choice(Duplicates)] = Field(
+        default=Duplicates.REUSE,
+        description="An image that was upscaled before with these parameters: `reuse` (deliver "
+        "the earlier result, free), `skip` (leave it in the inbox), or `process` (pay again).",
+    )
+    budget: BudgetSection = Field(
+        default_factory=BudgetSection, description="What may be spent for this folder."
+    )
     output: Output = Field(
         default_factory=Output, description="The results' names and permissions."
     )
@@ -379,6 +316,15 @@ class ConfigFile(Section):
     api: Api = Field(default_factory=Api, description="The Venice API: where, which key, how fast.")
     state_dir: Annotated[Path, fields.path()] = Field(
         description="Journal and spool; on a local disk, outside every inbox."
+    )
+    keep_results: Annotated[int, fields.size("0", "100TB")] = Field(
+        default=parse_size("2GB"),
+        description="How much of the latest results is kept in state_dir, so that a duplicate is "
+        "free although its result was moved or changed; 0 keeps none.",
+        json_schema_extra={"default": "2GB"},
+    )
+    budget: BudgetSection = Field(
+        default_factory=BudgetSection, description="What may be spent, all folders together."
     )
     presets: Annotated[
         Mapping[str, Parameters], Documented(check=_as_resolved, like=dict[str, PresetSection])

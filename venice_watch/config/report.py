@@ -15,16 +15,17 @@ from pydantic_core import ErrorDetails
 from venice_watch.config.findings import Finding, KeyPath, Mark
 from venice_watch.config.model import (
     Api,
+    BudgetSection,
     ConfigFile,
     Folder,
-    MatchSection,
     Output,
+    Prices,
     Retries,
-    RuleSection,
-    Section,
     Timeouts,
 )
 from venice_watch.config.nodes import Document
+from venice_watch.config.rule_model import MatchSection, RuleSection
+from venice_watch.config.section import Section
 from venice_watch.errors import Problem
 from venice_watch.parameters import SHOWN_CHARACTERS_MAX, nearest
 
@@ -42,6 +43,9 @@ _SECTIONS: Mapping[tuple[str, ...], type[Section]] = {
     ("api",): Api,
     ("api", "timeouts"): Timeouts,
     ("api", "retries"): Retries,
+    ("api", "prices"): Prices,
+    ("budget",): BudgetSection,
+    ("folders", "budget"): BudgetSection,
     ("folders",): Folder,
     ("folders", "rules"): RuleSection,
     ("folders", "rules", "match"): MatchSection,
