@@ -312,11 +312,11 @@ def test_newcomer_during_the_move(near: Place) -> None:
     near.source.rename(near.at(0))  # as if it had come between the look and the move
     folder = os.open(near.source.parent, os.O_RDONLY)
     try:
-        originals._put_back(near.at(0), folder, "cat.jpg")
+        originals._put_back(os.fsencode(near.at(0)), folder, "cat.jpg")
         assert near.tree() == {"inbox/sub/cat.jpg": b"second"}
         near.source.rename(near.at(0))
         near.drop(b"third")
-        originals._put_back(near.at(0), folder, "cat.jpg")
+        originals._put_back(os.fsencode(near.at(0)), folder, "cat.jpg")
     finally:
         os.close(folder)
     assert near.tree() == {"inbox/sub/cat.jpg": b"third", "inbox/sub/cat-1.jpg": b"second"}

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files.place import (
+    AT_FDCWD,
     COPY_BYTES,
     TEMPORARY,
     NameTakenError,
@@ -165,7 +165,7 @@ def move_original(
                 _move_across(root, relative, expected, target, target_root=target_root)
             else:
                 if not sign(target.lstat()).is_version(expected):
-                    _put_back(target, folder, name)
+                    _put_back(os.fsencode(target), folder, name)
                     raise SourceChangedError(f"{relative} was written again")
             sync_folder(target.parent)
             os.fsync(folder)
@@ -181,12 +181,14 @@ def _is_one_file(folder: int, name: str, target: Path) -> bool:
     return os.path.samestat(source, target.lstat())
 
 
-def _put_back(target: Path, folder: int, name: str) -> None:
+def _put_back(moved: bytes, folder: int, name: str, *, source_folder: int = AT_FDCWD) -> None:
     """Return a newcomer that was moved in the original's stead, under the next free name."""
     for number in range(NAMES_MAX):
         free = numbered(name, number) if number else name
         with contextlib.suppress(NameTakenError):
-            rename_noreplace(os.fsencode(target), os.fsencode(free), target_folder=folder)
+            rename_noreplace(
+                moved, os.fsencode(free), source_folder=source_folder, target_folder=folder
+            )
             return
 
 
@@ -194,23 +196,43 @@ def delete_original(root: Path, relative: str, expected: Signature) -> None:
     """Remove one version of a file from the inbox.
 
     It is renamed first, to a name that nobody else uses: what is looked at is what is removed,
-    whoever puts another file into its place meanwhile.
+    whoever puts another file into its place meanwhile. Doing it again after a crash ends it.
     """
     parent, name = os.path.split(relative)
-    grave = Path(root, parent, f"{TEMPORARY}delete-{secrets.token_hex(8)}")
+    grave = f"{TEMPORARY}delete-{expected.inode:x}-{expected.mtime_ns:x}"
     try:
         with opened_folder(root, parent) as folder:
-            _check_version(folder, name, expected, relative)
-            rename_noreplace(os.fsencode(name), os.fsencode(grave), source_folder=folder)
-            if not sign(grave.lstat()).is_version(expected):
-                _put_back(grave, folder, name)
-                raise SourceChangedError(f"{relative} was written again")
-            grave.unlink()
+            if not _is_in(folder, grave):  # else it was renamed before a crash
+                _check_version(folder, name, expected, relative)
+                rename_noreplace(
+                    os.fsencode(name),
+                    os.fsencode(grave),
+                    source_folder=folder,
+                    target_folder=folder,
+                )
+            _bury(folder, grave, name, expected, relative)
             os.fsync(folder)
     except (FileNotFoundError, NotADirectoryError) as exc:
         if not is_gone(root, relative):
             raise
         raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+
+
+def _is_in(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _bury(folder: int, grave: str, name: str, expected: Signature, relative: str) -> None:
+    """Remove what was renamed, or give a newcomer that was caught in its stead its name back."""
+    caught = os.stat(grave, dir_fd=folder, follow_symlinks=False)
+    if not sign(caught).is_version(expected):
+        _put_back(os.fsencode(grave), folder, name, source_folder=folder)
+        raise SourceChangedError(f"{relative} was written again")
+    os.unlink(grave, dir_fd=folder)
 
 
 def _check_version(folder: int, name: str, expected: Signature, relative: str) -> None:

@@ -1,15 +1,22 @@
 """The spool: where a paid result is made safe before anything else happens to it."""
 
 import contextlib
+import hashlib
 import os
 import re
 import secrets
+import stat
 import threading
 from pathlib import Path
 
-from venice_watch.files.place import sync_folder
+from venice_watch.errors import VeniceWatchError
+from venice_watch.files.place import COPY_BYTES, sync_folder
 
 OURS = re.compile(r"[0-9]+\.png|[0-9a-f]{16}\.part")  # what may be removed from the folder
+
+
+class SpoolLostError(VeniceWatchError):
+    """The disk lost a result that it had taken: it is paid for and gone."""
 
 
 class SpoolFile:
@@ -21,16 +28,28 @@ class SpoolFile:
     """
 
     def __init__(self, spool: Path) -> None:
+        self.size_bytes = 0
+        self._digest = hashlib.sha256()
         self._folder = spool
-        self._temporary = spool / f"{secrets.token_hex(8)}.part"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(self._temporary, flags, 0o600)
+        self._temporary, self._descriptor = self._open()
         self._held: list[bytes] = []
+        self._distrusted = False  # a sync failed: what it said of earlier pages is not known
         self._lock = threading.Lock()  # a cancelled task closes while a thread may still write
         self._closed = False
 
+    @property
+    def sha256(self) -> bytes:
+        """Return the digest of what was written so far."""
+        return self._digest.digest()
+
+    def _open(self) -> tuple[Path, int]:
+        path = self._folder / f"{secrets.token_hex(8)}.part"
+        return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
     def write(self, data: bytes) -> None:
         """Append `data`; never fails."""
+        self._digest.update(data)
+        self.size_bytes += len(data)
         self._held.append(data)
         with contextlib.suppress(OSError):
             self._write_held()
@@ -45,16 +64,46 @@ class SpoolFile:
     def commit(self, name: str) -> None:
         """Make the file durable as `name`: fsync, rename, fsync of the folder.
 
-        Raises OSError; call again once the disk is mended.
+        Raises OSError, and then call again once the disk is mended; SpoolLostError.
         """
         with self._lock:
             if self._closed:
                 return
             self._write_held()
-            os.fsync(self._descriptor)
+            if self._distrusted:
+                self._write_anew()
+            try:
+                os.fsync(self._descriptor)
+            except OSError:
+                # the kernel tells a failed write once, and calls the pages clean from then on
+                self._distrusted = True
+                raise
             if self._temporary.exists():
                 self._temporary.rename(self._folder / name)
             sync_folder(self._folder)
+
+    def _write_anew(self) -> None:
+        """Copy what was written into a new file, and make sure that it is what was written."""
+        path, descriptor = self._open()
+        digest = hashlib.sha256()
+        try:
+            at = 0
+            while piece := os.pread(self._descriptor, COPY_BYTES, at):
+                at += len(piece)
+                digest.update(piece)
+                while piece:
+                    piece = piece[os.write(descriptor, piece) :]
+        except BaseException:
+            os.close(descriptor)
+            path.unlink(missing_ok=True)
+            raise
+        if digest.digest() != self.sha256:
+            os.close(descriptor)
+            raise SpoolLostError(f"{path}: the disk lost a result that it had taken")
+        os.close(self._descriptor)
+        with contextlib.suppress(OSError):  # a leftover is cleared at the next start
+            self._temporary.unlink(missing_ok=True)
+        self._temporary, self._descriptor, self._distrusted = path, descriptor, False
 
     def close(self) -> None:
         """Close the file, and remove what was not committed."""
@@ -66,8 +115,40 @@ class SpoolFile:
             self._temporary.unlink()
 
 
+def has_result(path: Path, *, sha256: bytes, size_bytes: int) -> bool:
+    """Tell whether a regular file holds exactly these bytes; one in trouble holds none."""
+    try:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest() == sha256
+    except OSError:
+        return False
+
+
+def restore(spool: Path, name: str, source: Path, *, sha256: bytes, size_bytes: int) -> bool:
+    """Copy a delivered result back into the spool; False if it is no longer those bytes.
+
+    Raises OSError where the spool is in trouble.
+    """
+    if not has_result(source, sha256=sha256, size_bytes=size_bytes):
+        return False
+    file = SpoolFile(spool)
+    try:
+        with contextlib.suppress(OSError), source.open("rb") as reader:
+            while piece := reader.read(COPY_BYTES):
+                file.write(piece)
+        if file.sha256 != sha256:
+            return False
+        file.commit(name)
+    finally:
+        file.close()
+    return True
+
+
 def drop_spooled(spool: Path, name: str) -> None:
-    """Remove a delivered result from the spool."""
+    """Remove a result from the spool."""
     (spool / name).unlink(missing_ok=True)
 
 
