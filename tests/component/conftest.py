@@ -359,6 +359,13 @@ class Place:
         """Wait until a query of the ledger has so many rows."""
         wait_until(lambda: len(self.ask(query)) >= count, f"{count} rows of {query}")
 
+    def unaccounted(self) -> set[str]:
+        """Return what is in the spool and no kept result: what is on its way, or left over."""
+        kept = {name for (name,) in self.ask("SELECT spool_name FROM results WHERE kept = 1")}
+        assert kept <= self.names("state/spool")
+        waiting = {name for (name,) in self.ask("SELECT spool_name FROM jobs WHERE state='staged'")}
+        return self.names("state/spool") - (kept - waiting)
+
     def money(self) -> dict[str, int]:
         """Return the ledger's micro-USD by what became of them."""
         return dict(self.ask("SELECT charge, sum(microusd) FROM attempts GROUP BY charge"))

@@ -377,7 +377,7 @@ def test_spool_of_a_folder_out_of_the_configuration(
     place.write()
     assert place.once()[0] == 0
     assert place.names("outbox") == place.names("archive") == {"a.png"}
-    assert place.names("state/spool") == set()
+    assert place.unaccounted() == set()
     assert venice.totals()["charges"] == 1
 
 

@@ -141,7 +141,7 @@ def test_sigkill_storm(place: "Place", venice: "Venice") -> None:
     assert set(place.sizes().values()) == {(512, 512)}
     assert place.read("archive") == pictures
     assert place.names("inbox") == place.names("quarantine") == set()
-    assert place.names("state/spool") == set()
+    assert place.unaccounted() == set()
     [(doubts,)] = place.ask("SELECT count(*) FROM attempts WHERE charge = 'unknown'")
     assert 0 < doubts <= STORM_KILLS * 4
     totals = venice.totals()
@@ -182,7 +182,7 @@ def test_leftovers_are_cleared(place: "Place", draw: "Draw") -> None:
     assert place.names("outbox") == {"mine.txt", "a.png"}
     assert place.names("quarantine") == {"mine.txt"}
     assert place.names("archive") == {"mine.txt", "a.png"}
-    assert place.names("state/spool") == set()
+    assert place.unaccounted() == set()
 
 
 @pytest.fixture

@@ -100,7 +100,7 @@ def test_nobody_sees_a_part(place: "Place") -> None:
     assert watcher.seen == set(pictures)
     assert watcher.broken == []
     assert place.names("outbox") == set(pictures)
-    assert place.names("state/spool") == set()
+    assert place.unaccounted() == set()
 
 
 def test_names_that_clash(place: "Place") -> None:

@@ -108,7 +108,8 @@ class Senders:
 
     async def send(self, name: object = None, folder: str = "f", seconds: float = 0.0) -> None:
         """Take one turn and keep it for a while."""
-        async with self.gate.turn(folder):
+        async with self.gate.turn(folder) as turn:
+            turn.use()
             self.started_s.append(asyncio.get_running_loop().time())
             self.order.append(name)
             self.most = max(self.most, self.gate.in_flight)
@@ -426,6 +427,22 @@ def test_failure_gives_the_turn_back() -> None:
         return gate.in_flight
 
     assert run(scenario()) == 0
+
+
+def test_unused_turn_counts_against_no_rate() -> None:
+    """A turn in which nothing was sent is given back whole; one that was used is not."""
+
+    async def scenario() -> list[float]:
+        gate = await opened(concurrency=1, rate=1)
+        started_s = []
+        for used in (False, False, True, True):
+            async with gate.turn("f") as turn:
+                started_s.append(asyncio.get_running_loop().time())
+                if used:
+                    turn.use()
+        return [at - started_s[0] for at in started_s]
+
+    assert run(scenario()) == pytest.approx([0.0, 0.0, 0.0, 62.0], abs=0.1)
 
 
 # Pauses, halts and the end.

@@ -136,7 +136,8 @@ def exit_code(summary: "Summary") -> int:
     if summary.refused is not None and (summary.waiting or not summary.tally.completed):
         return UNREACHABLE
     tally = summary.tally
-    if tally.quarantined or tally.held or tally.held_images or tally.stuck or summary.troubles:
+    held = any(not hold.budget for hold in tally.held.values())
+    if tally.quarantined or held or tally.held_images or tally.stuck or summary.troubles:
         return SOME_FAILED
     if summary.waiting or summary.left or summary.tally.undelivered:
         return LATER
@@ -147,7 +148,8 @@ def describe(summary: "Summary") -> str:
     """Return what a run came to, in words."""
     tally = summary.tally
     usd = tally.spent_microusd / 1_000_000
-    lines = [f"{tally.completed} upscaled, {tally.quarantined} quarantined, {usd:.2f} USD"]
+    free = f" ({tally.reused} of them from earlier results, free)" if tally.reused else ""
+    lines = [f"{tally.completed} upscaled{free}, {tally.quarantined} quarantined, {usd:.2f} USD"]
     if tally.skipped:
         lines.append(f"{tally.skipped} skipped, as the configuration says")
     if summary.refused is not None:
@@ -155,7 +157,7 @@ def describe(summary: "Summary") -> str:
     for folder, why in summary.troubles.items():
         lines.append(f"folder {folder} could not be read: {why}")
     for folder, hold in tally.held.items():
-        lines.append(f"folder {folder} is held: {hold.why}")
+        lines.append(f"folder {folder} {'waits' if hold.budget else 'is held'}: {hold.why}")
     lines += [f"an original could not be put away: {why}" for why in tally.stuck.values()]
     lines += [f"{path} is held: {why}" for (_folder, path), why in tally.held_images.items()]
     for (_folder, path), why in tally.undelivered.items():

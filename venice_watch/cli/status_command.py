@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +14,17 @@ from venice_watch.cli.options import config_option, json_option
 from venice_watch.errors import StateUnusableError
 
 if TYPE_CHECKING:
+    from venice_watch.budget import Budget
     from venice_watch.config.model import Config
 
 RECENT = 5  # jobs shown
 
 
-@click.command("status", short_help="Show what waits, is under way, is done, and what it cost.")
+@click.command("status", short_help="Show what waits, is done, what it cost, what is wrong.")
 @config_option
 @json_option
 def status_command(config_path: Path | None, *, as_json: bool) -> None:
-    """Show what waits, what is under way, what is done, and what it cost."""
+    """Show what waits, what is under way, what is done, what it cost, and what is wrong."""
     from venice_watch.cli.options import load_config
 
     config = load_config(config_path)
@@ -52,18 +54,36 @@ async def _read(config: "Config", *, there: bool) -> dict[str, Any]:
     path = config.state_dir / LEDGER_NAME
     counts: dict[str, FolderCounts] = {}
     recent = []
+    budgets = _budgets(config)
+    spent = [0] * len(budgets)
     if there:
         async with SqliteLedger(path, read_only=True) as ledger:
             counts = await ledger.counts()
             recent = await ledger.recent(limit=RECENT)
+            spent = await ledger.spent(budgets)
     holder = holder_of(config.state_dir)
+    live = {} if holder is None else _ask_daemon(config)
     return {
         "running": None
         if holder is None
         else {"pid": holder.pid, "since": holder.since, "command": holder.command},
+        "troubles": live.get("troubles", []),
+        "halted": live.get("halted"),
+        "requests_per_minute": live.get("requests_per_minute"),
+        "contract": live.get("contract"),
         "folders": [
             _folder_facts(folder.name, counts.get(folder.name, FolderCounts()))
             for folder in config.folders
+        ],
+        "budgets": [
+            {
+                "folder": budget.limit.folder,
+                "period": budget.limit.period,
+                "days": budget.days,
+                "limit_usd": budget.limit.microusd / 1_000_000,
+                "spent_usd": microusd / 1_000_000,
+            }
+            for budget, microusd in zip(budgets, spent, strict=True)
         ],
         "spent_usd": sum(count.spent_microusd for count in counts.values()) / 1_000_000,
         "recent": [
@@ -78,6 +98,26 @@ async def _read(config: "Config", *, there: bool) -> dict[str, Any]:
             for job in recent
         ],
     }
+
+
+def _budgets(config: "Config") -> "list[Budget]":
+    """Return every budget there is now: of all folders first."""
+    from venice_watch.budget import current
+
+    limits = [*config.budget.limits(None)]
+    for folder in config.folders:
+        limits += folder.budget.limits(folder.name)
+    return [current(limit, time.time()) for limit in limits]
+
+
+def _ask_daemon(config: "Config") -> dict[str, Any]:
+    """Return what only the running process knows; one that does not answer is a trouble."""
+    from venice_watch.service.control import NobodyAnswersError, ask
+
+    try:
+        return ask(config.state_dir, {"verb": "status"})
+    except NobodyAnswersError as exc:
+        return {"troubles": [{"subject": "daemon", "why": str(exc)}]}
 
 
 def _folder_facts(name: str, counts: Any) -> dict[str, Any]:  # noqa: ANN401 - keeps the import lazy
@@ -106,6 +146,8 @@ def _describe(facts: dict[str, Any]) -> str:
         else f"running since {running['since']} (process {running['pid']}, {running['command']})",
         "",
     ]
+    for trouble in facts["troubles"]:
+        lines.insert(-1, _harmless(f"  ! {trouble['subject']}: {trouble['why']}"))
     width = max((len(folder["name"]) for folder in facts["folders"]), default=6)
     lines.append(
         f"{'folder':<{width}}  waiting  in flight  in doubt  to deliver  done  quarantined      USD"
@@ -116,11 +158,24 @@ def _describe(facts: dict[str, Any]) -> str:
         f"{folder['quarantined']:>11}  {folder['spent_usd']:>7.2f}"
         for folder in facts["folders"]
     ]
+    if facts["budgets"]:
+        lines += ["", "budgets:"]
+    for budget in facts["budgets"]:
+        whose = "all folders" if budget["folder"] is None else f"folder {budget['folder']}"
+        left = max(0.0, budget["limit_usd"] - budget["spent_usd"])
+        lines.append(
+            f"  {whose}, {budget['days']}: {budget['spent_usd']:.2f} of {budget['limit_usd']:.2f} "
+            f"USD spent or reserved, {left:.2f} left"
+        )
     if facts["recent"]:
         lines += ["", "last:"]
     for job in facts["recent"]:
         why = f": {job['message']}" if job["message"] else ""
         line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
-        # a file name may hold anything, line ends and escapes included
-        lines.append("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        lines.append(_harmless(line))
     return "\n".join(lines)
+
+
+def _harmless(line: str) -> str:
+    """Return a line for a terminal: a file name may hold anything, line ends and escapes too."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)

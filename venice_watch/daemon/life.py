@@ -22,16 +22,18 @@ from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
+from venice_watch.daemon import report
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
 from venice_watch.intake.tracker import Tracker
-from venice_watch.job import ACTIVE, Job
-from venice_watch.ledger import FolderCounts, Ledger
+from venice_watch.job import Job
+from venice_watch.ledger import Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
+from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
@@ -93,6 +95,7 @@ class Daemon:
             contract=None if chosen is ContractChoice.AUTO else Contract(chosen.value),
             clock=clock,
             log=log,
+            prices=config.api.prices.by_name(),
         )
         self._trackers = {
             folder.name: Tracker(
@@ -113,6 +116,8 @@ class Daemon:
             account=self._account,
             trackers=self._trackers,
             spool=config.state_dir / SPOOL_NAME,
+            spool_lock=asyncio.Lock(),
+            mounted=MountedFolders(ledger, log),
             workers=ThreadPoolExecutor(WORKERS, thread_name_prefix="images"),
             clock=clock,
             log=log,
@@ -131,7 +136,7 @@ class Daemon:
                 helpers.append(group.create_task(self._keep_notified()))
                 await self._dispatch(group, until=None)
                 await self._drain(helpers)
-        return await self._summary({})
+        return await report.summarise(self._parts, {})
 
     async def once(self, show: Callable[[Progress], None] | None = None) -> Summary:
         """Do what waits now, then return; `show` is called now and then with how far it is."""
@@ -150,13 +155,22 @@ class Daemon:
                 await self._dispatch(group, until=lambda: self._is_done([*scans, asked]))
                 await self._drain([*helpers, asked, *scans])
         if show is not None:
-            show(await self._progress())
+            show(await report.measure(self._parts))
         finished = [scan.result() for scan in scans if not scan.cancelled()]
-        return await self._summary({path: why for left in finished for path, why in left.items()})
+        left = {path: why for found in finished for path, why in found.items()}
+        return await report.summarise(self._parts, left)
 
     async def recent_jobs(self, *, limit: int) -> list[Job]:
         """Return the jobs that changed last, newest first."""
         return await self._ledger.recent(limit=limit)
+
+    async def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer one request of the control socket."""
+        match request:
+            case {"verb": "status"}:
+                return report.describe(self._parts)
+            case _:
+                return {"error": f"there is no such verb: {request.get('verb')!r:.60}"}
 
     def stop(self) -> None:
         """Begin to drain."""
@@ -177,8 +191,8 @@ class Daemon:
         )
         await line.recover(self._parts, self._folders)
         for name, count in (await self._ledger.counts()).items():
-            if name not in self._folders and _active(count):
-                self._log.warning("folder.unknown", folder=name, jobs=_active(count))
+            if name not in self._folders and report.active(count):
+                self._log.warning("folder.unknown", folder=name, jobs=report.active(count))
         keep = await self._ledger.spooled()
         await asyncio.to_thread(clear_spool, spool, frozenset(keep))
 
@@ -187,6 +201,7 @@ class Daemon:
             if root is None:
                 continue
             try:
+                await self._parts.mounted.require(root)
                 await asyncio.to_thread(clear_leftovers, root)
             except OSError as exc:
                 self._log.warning("leftovers.stay", folder=folder.name, error=str(exc))
@@ -330,7 +345,7 @@ class Daemon:
         counts = await self._ledger.counts()
         return not any(
             # with no task left, what is executing was left behind: only a restart can settle it
-            _active(count)
+            report.active(count)
             - count.executing
             - (count.staged if tally.undelivered else 0)
             - held[name]
@@ -365,36 +380,5 @@ class Daemon:
 
     async def _keep_showing(self, show: Callable[[Progress], None]) -> None:
         while True:
-            show(await self._progress())
+            show(await report.measure(self._parts))
             await self._clock.sleep(0.2)
-
-    async def _progress(self) -> Progress:
-        tally = self._parts.tally
-        done = tally.completed + tally.quarantined + tally.skipped
-        counts = await self._ledger.counts()
-        waiting = sum(_active(count) for name, count in counts.items() if name in self._folders)
-        pending = sum(tracker.pending for tracker in self._trackers.values())
-        return Progress(
-            total=done + waiting + pending,
-            done=done,
-            in_flight=self._gate.in_flight,
-            note=self._gate.halted or "",
-        )
-
-    async def _summary(self, left: Mapping[str, str]) -> Summary:
-        counts = await self._ledger.counts()
-        return Summary(
-            tally=self._parts.tally,
-            waiting=sum(_active(count) for name, count in counts.items() if name in self._folders),
-            left=left,
-            refused=self._account.refused,
-            troubles={
-                name: tracker.trouble
-                for name, tracker in self._trackers.items()
-                if tracker.trouble is not None
-            },
-        )
-
-
-def _active(count: FolderCounts) -> int:
-    return sum(getattr(count, state.value) for state in ACTIVE)

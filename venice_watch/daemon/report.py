@@ -1,9 +1,16 @@
-"""How a run goes and how it ended, for those who show it."""
+"""How a run goes, how it ended, and how things stand, for those who show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
-from venice_watch.pipeline.passage import Tally
+from venice_watch.budget import current, turns_at
+from venice_watch.job import ACTIVE
+from venice_watch.ledger import FolderCounts
+from venice_watch.pipeline.passage import Parts, Tally
+
+TROUBLES_MAX = 200  # told at once: whoever has more wants to see the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +32,81 @@ class Progress:
     done: int
     in_flight: int
     note: str
+
+
+def active(count: FolderCounts) -> int:
+    """Return how many jobs have not ended."""
+    return sum(getattr(count, state.value) for state in ACTIVE)
+
+
+async def measure(parts: Parts) -> Progress:
+    """Return how far a run is."""
+    tally = parts.tally
+    done = tally.completed + tally.quarantined + tally.skipped
+    pending = sum(tracker.pending for tracker in parts.trackers.values())
+    return Progress(
+        total=done + await _waiting(parts) + pending,
+        done=done,
+        in_flight=parts.gate.in_flight,
+        note=parts.gate.halted or "",
+    )
+
+
+async def summarise(parts: Parts, left: Mapping[str, str]) -> Summary:
+    """Return how a run ended."""
+    return Summary(
+        tally=parts.tally,
+        waiting=await _waiting(parts),
+        left=left,
+        refused=parts.account.refused,
+        troubles={
+            name: tracker.trouble
+            for name, tracker in parts.trackers.items()
+            if tracker.trouble is not None
+        },
+    )
+
+
+async def _waiting(parts: Parts) -> int:
+    counts = await parts.ledger.counts()
+    return sum(active(count) for name, count in counts.items() if name in parts.trackers)
+
+
+def describe(parts: Parts) -> dict[str, Any]:
+    """Return how things stand in this process, as `status` tells it; asks no disk."""
+    return {
+        "halted": parts.gate.halted,
+        "in_flight": parts.gate.in_flight,
+        "requests_per_minute": parts.gate.requests_per_minute,
+        "contract": parts.account.contract,
+        "troubles": [{"subject": subject, "why": why} for subject, why in _troubles(parts)],
+    }
+
+
+def _troubles(parts: Parts) -> list[tuple[str, str]]:
+    """List what keeps work from going on, whoever has to mend it."""
+    tally = parts.tally
+    found: list[tuple[str, str]] = []
+    if parts.ledger.trouble is not None:
+        found.append(("ledger", f"{parts.ledger.trouble}. Everything waits until it is mended."))
+    if tally.spool is not None:
+        found.append(("spool", f"{tally.spool}. A paid result waits in memory for room."))
+    if parts.gate.halted is not None:
+        found.append(("account", parts.gate.halted))
+    now = parts.clock.now()
+    for limit, reached in tally.budgets.items():
+        if current(limit, now) == reached:
+            again = datetime.fromtimestamp(turns_at(limit, now)).astimezone()
+            why = f"reached; sending goes on at {again.isoformat('T', 'minutes')}"
+            found.append((f"budget of {reached.whose} for this {limit.period}", why))
+    for name, tracker in parts.trackers.items():
+        if tracker.trouble is not None:
+            found.append((f"inbox of {name}", tracker.trouble))
+    found += [(f"folder {name}", hold.why) for name, hold in tally.held.items() if not hold.budget]
+    found += [(f"{folder}/{path}", why) for (folder, path), why in tally.held_images.items()]
+    found += [
+        (f"{folder}/{path}", f"paid for and safe in the spool, but not delivered: {why}")
+        for (folder, path), why in tally.undelivered.items()
+    ]
+    found += [("an original", why) for why in tally.stuck.values()]
+    return found[:TROUBLES_MAX]

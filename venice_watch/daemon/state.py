@@ -13,6 +13,7 @@ from venice_watch.daemon.life import SPOOL_NAME, Daemon
 from venice_watch.errors import StateUnusableError
 from venice_watch.intake.mounts import NETWORK, file_system_of
 from venice_watch.ledger.sqlite import SqliteLedger
+from venice_watch.service.control import serving
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.client import VeniceClient
@@ -40,9 +41,15 @@ async def opened(
             ) as ledger,
             VeniceClient.for_api(config.api, key, connections_max=config.api.concurrency) as client,
         ):
-            yield Daemon(
+            daemon = Daemon(
                 config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier
             )
+            async with contextlib.AsyncExitStack() as stack:
+                try:
+                    await stack.enter_async_context(serving(config.state_dir, daemon.answer))
+                except OSError as exc:  # a file system without sockets: `status` says less
+                    log.warning("control.unavailable", error=str(exc))
+                yield daemon
 
 
 def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:

@@ -10,20 +10,28 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 
 
 def file_system_of(folder: Path) -> str:
-    """Return the type of the file system that holds `folder`, by the longest mount point."""
+    """Return the type of the file system that holds `folder`."""
+    return mount_of(folder)[1]
+
+
+def mount_of(folder: Path) -> tuple[str, str]:
+    """Return where the file system of `folder` is mounted and of which type it is.
+
+    By the longest mount point; ("", "unknown") where the kernel does not tell.
+    """
     real = os.path.realpath(folder)
     best, kind = "", "unknown"
     try:
         lines = MOUNTINFO.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return kind
+        return best, kind
     for line in lines:
         before, _, after = line.partition(" - ")
         mount_point = _unescape(before.split()[4])
         inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
         if inside and len(mount_point) >= len(best):  # a later mount covers an earlier one
             best, kind = mount_point, after.split()[0]
-    return kind
+    return best, kind
 
 
 def _unescape(text: str) -> str:

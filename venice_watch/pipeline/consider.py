@@ -23,7 +23,7 @@ from venice_watch.parameters import Contract, Parameters
 
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
 RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
-SPOOL_FREE_BYTES_MIN = 200_000_000  # two of the largest results
+SPOOL_SPARE_BYTES = 16_000_000  # on the spool's disk beside the results, for the ledger
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
 
 
@@ -60,7 +60,8 @@ class Ask:
 def rules_digest(config: Config, folder: Folder) -> str:
     """Return a digest of all that decides whether a file of this folder is skipped."""
     output = (folder.outbox, folder.output.name, folder.output.on_conflict)
-    text = repr((folder.rules, folder.preset, output, sorted(config.presets)))
+    settings = (folder.rules, folder.preset, folder.duplicates, output)
+    text = repr((settings, sorted(config.presets)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -117,22 +118,37 @@ def admit(
     )
 
 
-def hold_unless_ready(folder: Folder, job: Job, fit: admission.Fit, spool: Path) -> None:
-    """Find out for free that a paid result could not be kept or delivered; blocks."""
+def targets(folder: Folder) -> dict[str, Path]:
+    """Return the folders that images of this folder are put into, by what they are called."""
     roots = {"outbox": folder.outbox, "quarantine": folder.quarantine}
     if folder.originals is Originals.ARCHIVE and folder.archive is not None:
         roots["archive"] = folder.archive
-    for role, root in roots.items():
+    return roots
+
+
+def result_bytes_max(fit: admission.Fit) -> int:
+    """Return what a result may need on the disk."""
+    return fit.result_width * fit.result_height * RESULT_BYTES_PER_PIXEL
+
+
+def hold_unless_ready(
+    folder: Folder, job: Job, fit: admission.Fit, spool: Path, *, spool_bytes: int
+) -> None:
+    """Find out for free that a paid result could not be kept or delivered; blocks.
+
+    `spool_bytes`: what all that may be under way needs in the spool.
+    """
+    for role, root in targets(folder).items():
         if not root.is_dir():
             raise FolderHeldError(f"the {role} {root} is not there. Make it, or mount its share.")
         if not os.access(root, os.W_OK | os.X_OK):
             raise FolderHeldError(
-                f"the {role} {root} may not be written by this user. Change its owner."
+                f"the {role} {root} may not be written by this user. Change its owner, or mount "
+                "its share writable."
             )
-    result_bytes = fit.result_width * fit.result_height * RESULT_BYTES_PER_PIXEL
     for role, root, needed in (
-        ("spool", spool, max(SPOOL_FREE_BYTES_MIN, result_bytes)),
-        ("outbox", folder.outbox, result_bytes),
+        ("spool", spool, spool_bytes),
+        ("outbox", folder.outbox, result_bytes_max(fit)),
     ):
         free = shutil.disk_usage(root).free
         if free < needed:

@@ -5,6 +5,7 @@ Every step may be done again after a crash and finds what was done before.
 
 import asyncio
 import json
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from venice_watch.errors import VeniceWatchError
 from venice_watch.files import originals, place
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.files.spool import drop_spooled
+from venice_watch.images.png import BrokenPngError, verify_file
 from venice_watch.job import Attempt, Charge, Job, Retire
 from venice_watch.ledger import NameReservedError, StaleError
 from venice_watch.pipeline.passage import Parts, Passage
@@ -130,7 +132,10 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
     """
     assert passage.job.spool_name is not None
     spooled = parts.spool / passage.job.spool_name
+    if resumed:
+        await _check_spooled(spooled)
     try:
+        await parts.mounted.require(passage.folder.outbox)
         await _publish(parts, passage, spooled, resumed=resumed)
     except OSError as exc:
         if not await asyncio.to_thread(spooled.exists):
@@ -140,10 +145,7 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
     passage.job = await parts.ledger.complete(
         passage.job, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
     )
-    try:
-        await asyncio.to_thread(drop_spooled, parts.spool, spooled.name)
-    except OSError as exc:
-        passage.log.warning("spool.leftover", file=spooled.name, error=exc.strerror)
+    await make_room(parts)
     parts.tally.completed += 1
     parts.tally.settle(*passage.key)
     passage.log.info(
@@ -154,6 +156,37 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
         seconds=round(parts.clock.now() - passage.job.created_at, 2),
     )
     await retire(parts, passage)
+
+
+async def _check_spooled(spooled: Path) -> None:
+    """Make sure after a crash that the disk has what was written to it.
+
+    Raises ResultLostError; an OSError is nobody's last word and left to the delivery.
+    """
+    try:
+        await asyncio.to_thread(verify_file, spooled)
+    except BrokenPngError as exc:
+        raise ResultLostError(f"the paid result {spooled} was damaged on the disk: {exc}") from exc
+    except OSError:
+        return
+
+
+async def make_room(parts: Parts, wanted_bytes: int = 0) -> None:
+    """Give up kept results beyond the configuration's limit, and for `wanted_bytes` of free disk.
+
+    What cannot be removed now is removed at the next start.
+    """
+    async with parts.spool_lock:
+        usage = await asyncio.to_thread(shutil.disk_usage, parts.spool)
+        names = await parts.ledger.trim(
+            kept_bytes_max=parts.config.keep_results,
+            missing_bytes=max(0, wanted_bytes - usage.free),
+        )
+        for name in names:
+            try:
+                await asyncio.to_thread(drop_spooled, parts.spool, name)
+            except OSError as exc:
+                parts.log.warning("spool.leftover", file=name, error=exc.strerror)
 
 
 async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> None:
@@ -229,6 +262,8 @@ async def retire(parts: Parts, passage: Passage) -> None:
     if job.retire is Retire.QUARANTINE:
         report = report_for(job, await parts.ledger.attempts(job))
     try:
+        for root in _targets_of(folder, job):
+            await parts.mounted.require(root)
         where = await asyncio.to_thread(put_original_away, folder, job, report)
         original_path = None if where is None else str(where)
         await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
@@ -249,6 +284,14 @@ async def retire(parts: Parts, passage: Passage) -> None:
             tracker.left(job.path)
 
 
+def _targets_of(folder: Folder, job: Job) -> list[Path]:
+    """Return where the original is to be put, if it is to move."""
+    root = {Retire.ARCHIVE: folder.archive, Retire.QUARANTINE: folder.quarantine}.get(
+        job.retire or Retire.NONE
+    )
+    return [] if root is None else [root]
+
+
 async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
     """Remove the reports of files that somebody took back from the quarantine."""
     assert passage.source_sha256 is not None, "read before"
@@ -257,10 +300,19 @@ async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
         assert earlier.original_path is not None
         original = Path(earlier.original_path)
         # a quarantine that is not mounted tells nothing about what is in it
-        away = not await asyncio.to_thread(quarantine.is_dir)
-        if not away and not await asyncio.to_thread(is_taken, original):
+        if await _is_away(parts, quarantine):
+            continue
+        if not await asyncio.to_thread(is_taken, original):
             await asyncio.to_thread(originals.remove_report, original)
             await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
+
+
+async def _is_away(parts: Parts, root: Path) -> bool:
+    try:
+        await parts.mounted.require(root)
+    except OSError:
+        return True
+    return not await asyncio.to_thread(root.is_dir)
 
 
 def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | None) -> Path | None:

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
 from venice_watch import retry
+from venice_watch.budget import turns_at
 from venice_watch.config.model import OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.job import FINAL, Attempt, Charge, Closing, State
-from venice_watch.ledger import Known, StaleError
+from venice_watch.ledger import BudgetReachedError, Known, StaleError, UnderWayError
 from venice_watch.outcome import Doubtful, Failure
 from venice_watch.pipeline.consider import (
     FolderHeldError,
@@ -24,9 +25,10 @@ from venice_watch.pipeline.send import ContractChangedError, SendFailedError, ad
 from venice_watch.rules import skips_undecoded
 from venice_watch.venice.gate import DrainingError
 
-HELD_S = 30.0  # between looks at a folder that waits for a person
+HELD_S = 10.0  # between looks at a folder that waits for a person
 TROUBLE_S = (1.0, 120.0)  # between these while an image is held or cannot be read
 DELIVERY_S = 10.0  # between tries to deliver while the outbox is in trouble
+BUDGET_LOOK_S = 3600.0  # at most between two tries whether a budget has room again
 BUG_S = 60.0  # before an image that met a bug of ours is tried again
 
 
@@ -43,17 +45,25 @@ async def settle(parts: Parts, passage: Passage, error: Exception) -> None:
         passage.log.warning("job.moved_on", error=str(exc))
 
 
-async def settle_open_attempt(parts: Parts, passage: Passage, attempt: Attempt, words: str) -> None:
+async def settle_open_attempt(
+    parts: Parts, passage: Passage, attempt: Attempt, words: str, *, resend_after_s: float = 0.0
+) -> None:
     """Settle a request whose end was never written down: adopt its result, or doubt it."""
     scale = float(json.loads(passage.job.parameters or "{}").get("scale", 2))
     if not await adopt(parts, passage, attempt, scale=scale):
-        await settle_request(parts, passage, attempt, Doubtful(words=words))
+        failure = Doubtful(words=words)
+        await settle_request(parts, passage, attempt, failure, resend_after_s=resend_after_s)
 
 
 async def settle_request(
-    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
+    parts: Parts,
+    passage: Passage,
+    attempt: Attempt,
+    failure: Failure,
+    *,
+    resend_after_s: float = 0.0,
 ) -> None:
-    """Decide on a failed request and close its attempt."""
+    """Decide on a failed request and close its attempt; a resend waits at least so long."""
     decision = await _decide(parts, passage, attempt, failure)
     closing = Closing(
         outcome=failure.name,
@@ -80,7 +90,7 @@ async def settle_request(
         case retry.Discard():
             await _discard(parts, passage, decision.code, decision.message, ended=ended)
         case retry.Resend():
-            until = now + decision.after_s
+            until = now + max(resend_after_s, decision.after_s)
             passage.job = await parts.ledger.doubt(
                 passage.job, attempt, closing, until=until, now=now
             )
@@ -98,6 +108,8 @@ async def settle_request(
             )
         case _:
             assert_never(decision)
+    if failure.charge is Charge.NONE:
+        parts.tally.lift_budgets()
 
 
 async def _decide(
@@ -108,7 +120,7 @@ async def _decide(
     past = retry.Past(
         attempts=passage.job.attempts,
         server_failures=sum(one.outcome == "server_failed" for one in earlier),
-        doubts=await parts.ledger.doubts(attempt.work_key),
+        doubts=(await parts.ledger.prior(attempt.work_key)).doubts,
     )
     retries = parts.config.api.retries
     policy = retry.Policy(
@@ -160,6 +172,7 @@ async def _discard(
         source_sha256=passage.source_sha256,
         preset=choice.preset if choice else None,
         parameters=choice.parameters.canonical() if choice else None,
+        work_key=passage.order.work_key if passage.order else None,
     )
     passage.job = await parts.ledger.discard(
         passage.job,
@@ -240,6 +253,33 @@ async def _on_contract_changed(parts: Parts, passage: Passage, error: ContractCh
     await _put_back(parts, passage, str(error))
 
 
+async def _on_under_way(parts: Parts, passage: Passage, _error: UnderWayError) -> None:
+    """Wait for the other one: its result will serve for this one too."""
+    assert passage.order is not None, "only an order can be under way"
+    passage.job = await parts.ledger.park(passage.job, passage.order, now=parts.clock.now())
+    passage.log.info("image.waits_for_twin")
+
+
+async def _on_budget_reached(parts: Parts, passage: Passage, error: BudgetReachedError) -> None:
+    """Let the folder wait until the period turns; say once that this budget is reached."""
+    now, budget = parts.clock.now(), error.budget
+    turns_in_s = max(0.0, turns_at(budget.limit, now) - now)
+    if parts.tally.budgets.get(budget.limit) != budget:
+        parts.tally.budgets[budget.limit] = budget
+        parts.log.warning(
+            "budget.reached",
+            budget=budget.whose,
+            period=budget.limit.period,
+            limit_usd=budget.limit.microusd / 1_000_000,
+            spent_usd=error.spent_microusd / 1_000_000,
+            goes_on_in_s=round(turns_in_s),
+        )
+    wait_s = min(BUDGET_LOOK_S, turns_in_s)  # a wall clock may be set meanwhile
+    until = parts.clock.monotonic() + wait_s
+    parts.tally.held[passage.folder.name] = Hold(why=str(error), until=until, budget=True)
+    await _put_back(parts, passage, str(error))
+
+
 async def _on_result_lost(parts: Parts, passage: Passage, error: ResultLostError) -> None:
     reason = f"{error}, so it cannot be delivered. Move the file back to pay for it again."
     await _discard(parts, passage, Code.NOT_DELIVERED, reason)
@@ -309,6 +349,8 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (DrainingError, _on_draining),
     (ContractChangedError, _on_contract_changed),
     (ResultLostError, _on_result_lost),
+    (UnderWayError, _on_under_way),
+    (BudgetReachedError, _on_budget_reached),
     (FolderHeldError, _on_folder_held),
     (HeldError, _on_held),
     (OSError, _on_unreadable),

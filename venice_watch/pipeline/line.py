@@ -13,7 +13,12 @@ from venice_watch.job import Job, State
 from venice_watch.pipeline import consider, deliver, failures
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.send import send
+from venice_watch.pipeline.reuse import reuse
+from venice_watch.pipeline.send import order_of, send
+
+# Whatever else waits is found and sent before what is in doubt: where the daemon dies again and
+# again, the same few images must not be in doubt twice.
+RESEND_AFTER_DEATH_S = 5.0
 
 
 async def work(
@@ -41,7 +46,9 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
     del data  # what is sent is in `admitted`; a converted original need not stay in memory
-    await send(parts, passage, admitted)
+    passage.order = order = order_of(parts, passage, admitted)
+    if not await reuse(parts, passage, order):
+        await send(parts, passage, admitted, order)
     del admitted  # the result is on the disk
     on_sent()
     await deliver.deliver(parts, passage, resumed=False)
@@ -79,17 +86,37 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     admitted = await parts.decode(
         consider.admit, passage.folder, data, probe, passage.choice, parts.account.contract
     )
-    await asyncio.to_thread(
-        consider.hold_unless_ready, passage.folder, passage.job, admitted.fit, parts.spool
-    )
+    await _hold_unless_ready(parts, passage, admitted)
     for (name, path), why in parts.tally.undelivered.items():
         if name == passage.folder.name:
             raise FolderHeldError(f"a result waits for the outbox already ({path}): {why}")
     if passage.folder.output.on_conflict is OnConflict.SKIP:
         await asyncio.to_thread(_skip_what_is_there, parts, passage, admitted)
-    parts.tally.held.pop(passage.folder.name, None)
+    hold = parts.tally.held.get(passage.folder.name)
+    if hold is not None and not hold.budget:
+        del parts.tally.held[passage.folder.name]
     parts.tally.held_images.pop(passage.key, None)
     return admitted
+
+
+async def _hold_unless_ready(parts: Parts, passage: Passage, admitted: Admitted) -> None:
+    """Hold the folder before paying for what could not be kept, or not delivered."""
+    folder = passage.folder
+    for root in consider.targets(folder).values():
+        try:
+            await parts.mounted.require(root)
+        except OSError as exc:
+            raise FolderHeldError(f"{root}: {exc.strerror}") from exc
+    most_bytes = consider.result_bytes_max(admitted.fit) * parts.config.api.concurrency
+    await deliver.make_room(parts, most_bytes + consider.SPOOL_SPARE_BYTES)
+    await asyncio.to_thread(
+        consider.hold_unless_ready,
+        folder,
+        passage.job,
+        admitted.fit,
+        parts.spool,
+        spool_bytes=most_bytes + consider.SPOOL_SPARE_BYTES,
+    )
 
 
 def _skip_what_is_there(parts: Parts, passage: Passage, admitted: Admitted) -> None:
@@ -123,7 +150,11 @@ async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
         passage.attempt = one.attempt
         try:
             await failures.settle_open_attempt(
-                parts, passage, one.attempt, "the daemon died while this request was under way"
+                parts,
+                passage,
+                one.attempt,
+                "the daemon died while this request was under way",
+                resend_after_s=RESEND_AFTER_DEATH_S,
             )
         except Exception as exc:
             passage.log.error("recover.bug", exc_info=exc)

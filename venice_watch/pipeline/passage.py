@@ -1,7 +1,7 @@
 """One image's passage through the line: what is known of it so far, and the parts it needs."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +9,13 @@ from typing import ParamSpec, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from venice_watch.budget import Budget, Limit
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, Folder
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Attempt, Job
-from venice_watch.ledger import Ledger
+from venice_watch.ledger import Ledger, Order
+from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
@@ -25,10 +27,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A folder that waits for a person: why, and until when nothing more is tried."""
+    """A folder that waits, for a person or for its budget: why, and until when at least."""
 
     why: str
     until: float  # monotonic
+    budget: bool = False  # goes on by itself: when the period turns, or money is given back
 
     def __str__(self) -> str:
         return self.why
@@ -41,16 +44,32 @@ class Tally:
     completed: int = 0
     quarantined: int = 0
     skipped: int = 0
+    reused: int = 0  # of the completed ones: not paid for again
     spent_microusd: int = 0
     held: dict[str, Hold] = field(default_factory=dict)  # by folder
     stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
     held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
+    spool: str | None = None  # why a paid result cannot be written to the disk
+    budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
 
     def settle(self, folder: str, path: str) -> None:
         """Forget what kept an image from going on: it has ended, one way or another."""
         self.held_images.pop((folder, path), None)
         self.undelivered.pop((folder, path), None)
+
+    def lift_budgets(self) -> None:
+        """Let folders whose budget was reached try again: money was given back."""
+        for folder in [name for name, hold in self.held.items() if hold.budget]:
+            del self.held[folder]
+
+    def reopen(self, folder: str, budgets: Sequence[Budget]) -> list[Budget]:
+        """Note that a folder spends; return the budgets that had been reached before these."""
+        self.held.pop(folder, None)
+        turned = [one for one in budgets if self.budgets.get(one.limit, one) != one]
+        for budget in turned:
+            del self.budgets[budget.limit]
+        return turned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +83,16 @@ class Parts:
     account: Account
     trackers: Mapping[str, Tracker]
     spool: Path
+    spool_lock: asyncio.Lock  # whoever gives up results, or takes one out of retirement
+    mounted: MountedFolders
     workers: ThreadPoolExecutor  # few: decoded images are large
     clock: Clock
     log: FilteringBoundLogger
     tally: Tally = field(default_factory=Tally)
+
+    def limits_of(self, folder: Folder) -> tuple[Limit, ...]:
+        """Return what may be spent for a folder: of its own, and of all together."""
+        return (*self.config.budget.limits(None), *folder.budget.limits(folder.name))
 
     async def decode(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a function on pixels outside the loop, few at a time."""
@@ -85,6 +110,7 @@ class Passage:
     source_sha256: bytes | None = None
     kind: str = ""  # the format, as far as the first bytes tell
     choice: Choice | None = None
+    order: Order | None = None
     attempt: Attempt | None = None  # open: its money's fate is not written down yet
 
     @property

@@ -1,19 +1,22 @@
 """The one place that costs money: a turn, an attempt written down, one request, its result safe."""
 
 import asyncio
+import hashlib
 from dataclasses import replace
+from pathlib import Path
 
-from venice_watch.config.model import OnConflict
+from venice_watch.budget import current, day_of
+from venice_watch.config.model import Duplicates
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files.source import check_version
 from venice_watch.files.spool import SpoolFile
 from venice_watch.images.png import BrokenPngError, PngVerifier, verify_file
 from venice_watch.job import Attempt, Charge, Closing
-from venice_watch.ledger import NameReservedError, Order, Result
+from venice_watch.ledger import Order
 from venice_watch.outcome import Failure, Outcome, Succeeded
-from venice_watch.pipeline import deliver
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
+from venice_watch.pipeline.stage import Spooled, stage
 from venice_watch.venice.classify import classify, read_limit
 from venice_watch.venice.client import Upload
 
@@ -33,23 +36,23 @@ class ContractChangedError(VeniceWatchError):
     """What was admitted was admitted for another contract."""
 
 
-async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
+async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order) -> None:
     """Send one request and stage its result.
 
     Raises SendFailedError, or before anything is paid DrainingError, SourceGoneError,
-    SourceChangedError, ContractChangedError or FolderHeldError. From `begin` on `passage.attempt`
-    is the open attempt: whatever is raised then, it must be closed.
+    SourceChangedError, ContractChangedError, FolderHeldError, BudgetReachedError or UnderWayError.
+    From `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be
+    closed.
     """
-    order = _order(parts, passage, admitted)
     try:
         file = await asyncio.to_thread(SpoolFile, parts.spool)
     except OSError as exc:
         raise FolderHeldError(f"the spool {parts.spool} cannot be written: {exc.strerror}") from exc
     try:
-        async with parts.gate.turn(passage.folder.name):
+        async with parts.gate.turn(passage.folder.name) as turn:
             await _look_once_more(parts, passage, admitted)
-            attempt = await parts.ledger.begin(passage.job, order, now=parts.clock.now())
-            passage.attempt = attempt
+            attempt = passage.attempt = await _begin(parts, passage, order)
+            turn.use()
             outcome = await _request(parts, passage, admitted, file)
             if isinstance(outcome, Succeeded):
                 await _commit(parts, file, spool_name(attempt))
@@ -60,6 +63,14 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
     parts.account.succeeded()
     fit = admitted.fit
     scale = round(max(outcome.width / fit.width, outcome.height / fit.height), 2)
+    spooled = Spooled(
+        name=spool_name(attempt),
+        width=outcome.width,
+        height=outcome.height,
+        scale=scale,
+        sha256=file.sha256,
+        size_bytes=file.size_bytes,
+    )
     closing = Closing(
         outcome=outcome.name,
         charge=outcome.charge,
@@ -67,7 +78,21 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted) -> None:
         status=outcome.status,
         request_id=outcome.request_id,
     )
-    await _stage(parts, passage, attempt, closing, size=outcome, scale=scale)
+    await _stage_paid(parts, passage, attempt, closing, spooled)
+
+
+async def _begin(parts: Parts, passage: Passage, order: Order) -> Attempt:
+    """Write the request down, within every budget there is."""
+    now = parts.clock.now()
+    budgets = [current(limit, now) for limit in parts.limits_of(passage.folder)]
+    attempt = await parts.ledger.begin(
+        passage.job, order, day=day_of(now), budgets=budgets, now=now
+    )
+    for budget in parts.tally.reopen(passage.folder.name, budgets):
+        parts.log.info(
+            "budget.open_again", budget=budget.whose, period=budget.limit.period, days=budget.days
+        )
+    return attempt
 
 
 def spool_name(attempt: Attempt) -> str:
@@ -77,21 +102,35 @@ def spool_name(attempt: Attempt) -> str:
 
 async def adopt(parts: Parts, passage: Passage, attempt: Attempt, *, scale: float) -> bool:
     """Stage a result that is whole in the spool though its attempt was never closed."""
+    path = parts.spool / spool_name(attempt)
     try:
-        facts = await asyncio.to_thread(verify_file, parts.spool / spool_name(attempt))
+        facts = await asyncio.to_thread(verify_file, path)
+        sha256, size_bytes = await asyncio.to_thread(_digest, path)
     except (OSError, BrokenPngError):
         return False
     closing = Closing(
         outcome="adopted", charge=Charge.CHARGED, microusd=attempt.microusd, status=200
     )
-    size = Succeeded(width=facts.width, height=facts.height)
-    await _stage(parts, passage, attempt, closing, size=size, scale=scale)
+    spooled = Spooled(
+        name=path.name,
+        width=facts.width,
+        height=facts.height,
+        scale=scale,
+        sha256=sha256,
+        size_bytes=size_bytes,
+    )
+    await _stage_paid(parts, passage, attempt, closing, spooled)
     now = parts.clock.now()
     passage.job = await parts.ledger.postpone(
         passage.job, until=now, message="adopted from the spool", now=now
     )
     passage.log.info("image.adopted", attempt=attempt.id)
     return True
+
+
+def _digest(path: Path) -> tuple[bytes, int]:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest(), file.tell()
 
 
 async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) -> None:
@@ -103,52 +142,25 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
         raise ContractChangedError("the server's contract was found out meanwhile")
 
 
-async def _stage(
-    parts: Parts,
-    passage: Passage,
-    attempt: Attempt,
-    closing: Closing,
-    *,
-    size: Succeeded,
-    scale: float,
+async def _stage_paid(
+    parts: Parts, passage: Passage, attempt: Attempt, closing: Closing, spooled: Spooled
 ) -> None:
-    """Write down that the result is safe, with the first free name where one can be found.
-
-    An outbox in trouble is no reason to forget what is paid: the name is then found later.
-    """
-    job, taken = passage.job, set[str]()
-    facts = deliver.name_facts(
-        job,
-        preset=passage.choice.preset if passage.choice else job.preset or passage.folder.preset,
-        scale=scale,
-        width=size.width,
-        height=size.height,
-        now=parts.clock.now(),
+    """Write down that what was paid for is safe."""
+    job = passage.job
+    preset = passage.choice.preset if passage.choice else job.preset or passage.folder.preset
+    await stage(
+        parts,
+        passage,
+        spooled,
+        preset=preset,
+        write_down=lambda result: parts.ledger.stage(
+            job, attempt, closing, result, now=parts.clock.now()
+        ),
     )
-    while True:
-        try:
-            path = await asyncio.to_thread(deliver.find_name, passage.folder, job, facts, taken)
-        except OSError:
-            path = None
-        result = Result(
-            spool_name=spool_name(attempt),
-            path=path,
-            width=size.width,
-            height=size.height,
-            scale=scale,
-            exclusive=passage.folder.output.on_conflict is not OnConflict.OVERWRITE,
-        )
-        try:
-            passage.job = await parts.ledger.stage(
-                job, attempt, closing, result, now=parts.clock.now()
-            )
-        except NameReservedError:
-            assert path is not None, "only a name can be reserved"
-            taken.add(path)
-            continue
-        passage.attempt = None
-        parts.tally.spent_microusd += closing.microusd or 0
-        return
+    passage.attempt = None
+    parts.tally.spent_microusd += closing.microusd or 0
+    if closing.microusd != attempt.microusd:
+        parts.tally.lift_budgets()
 
 
 class _VerifyingSink:
@@ -169,7 +181,8 @@ class _VerifyingSink:
         return facts.width, facts.height
 
 
-def _order(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
+def order_of(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
+    """Return what will be asked for, and what it may cost at most."""
     assert passage.choice is not None, "chosen before it is sent"
     assert passage.source_sha256 is not None, "read before it is sent"
     parameters = admitted.parameters
@@ -179,6 +192,7 @@ def _order(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
         preset=passage.choice.preset,
         parameters=parameters.canonical(),
         microusd=parts.account.price_microusd(parameters.scale),
+        alone=passage.folder.duplicates is not Duplicates.PROCESS,
     )
 
 
@@ -216,6 +230,7 @@ async def _commit(parts: Parts, file: SpoolFile, name: str) -> None:
             await asyncio.to_thread(file.commit, name)
         except OSError as exc:
             if not told:
+                parts.tally.spool = f"{parts.spool}: {exc.strerror}"
                 parts.log.error(
                     "spool.unwritable",
                     spool=str(parts.spool),
@@ -225,4 +240,5 @@ async def _commit(parts: Parts, file: SpoolFile, name: str) -> None:
                 told = True
             await parts.clock.sleep(SPOOL_S)
         else:
+            parts.tally.spool = None
             return

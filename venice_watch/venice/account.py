@@ -5,6 +5,8 @@ for the account's sake; then the free endpoint is asked now and again until it i
 """
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,6 +35,7 @@ class Account:
         contract: Contract | None,
         clock: Clock,
         log: FilteringBoundLogger,
+        prices: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.contract = contract
         self.facts: KeyFacts | None = None
@@ -42,7 +45,8 @@ class Account:
         self._gate = gate
         self._clock = clock
         self._log = log
-        self._prices = {"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD}
+        self._own_prices = prices  # the configuration's, which stand whatever the API says
+        self._prices = {"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD, **prices}
         self._probe_s = PROBE_S[0]
         self._probe_wanted = asyncio.Event()
         self._probe_wanted.set()
@@ -111,7 +115,7 @@ class Account:
                 where = "" if answer.status is None else f"HTTP {answer.status}: "
                 return await self._stay_shut(f"{where}{answer.words}")
             self.contract = answer.contract
-        self._prices |= await self._client.read_prices() or {}
+        self._prices |= {**(await self._client.read_prices() or {}), **self._own_prices}
         self._log.info(
             "account.ready",
             contract=self.contract or "unknown",

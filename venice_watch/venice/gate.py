@@ -40,6 +40,17 @@ class _Waiter:
         self.told = asyncio.Event()
 
 
+class Turn:
+    """A turn to send; one that is not used counts against no rate."""
+
+    def __init__(self) -> None:
+        self.used = False
+
+    def use(self) -> None:
+        """Note that a request goes out now."""
+        self.used = True
+
+
 class Gate:
     """Gives turns to send; `folder_limits` are the folders' own limits within the total."""
 
@@ -96,8 +107,11 @@ class Gate:
     # --- turns -----------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def turn(self, folder: str) -> AsyncIterator[None]:
-        """Wait for a turn to send, and give it back at the end. Raises DrainingError."""
+    async def turn(self, folder: str) -> AsyncIterator[Turn]:
+        """Wait for a turn to send, and give it back at the end. Raises DrainingError.
+
+        Whoever sends says so by `use`, before the first byte.
+        """
         waiter = _Waiter(folder)
         self._waiting.append(waiter)
         try:
@@ -106,14 +120,18 @@ class Gate:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await waiter.told.wait()
-            self._sent.append(self._clock.monotonic())
+            sent_at = self._clock.monotonic()
+            self._sent.append(sent_at)
             self._in_flight[folder] += 1
         finally:
             self._waiting.remove(waiter)
             self._tell()  # whoever was behind may be the next
+        turn = Turn()
         try:
-            yield
+            yield turn
         finally:
+            if not turn.used and sent_at in self._sent:
+                self._sent.remove(sent_at)
             self._in_flight[folder] -= 1
             self._tell()
 

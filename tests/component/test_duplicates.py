@@ -1,0 +1,170 @@
+"""The same work twice: paid for once, whatever the name, the folder or the time."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.component.conftest import Place, Venice
+
+    Draw = Callable[..., bytes]
+
+PRICE = 20_000  # micro-USD for one image at scale 2
+
+
+def three_folders(place: "Place") -> list[dict[str, object]]:
+    """Return three folders that share one preset, each with places of its own."""
+    folders = []
+    for name in ("one", "two", "three"):
+        facts: dict[str, object] = {"name": name, "preset": "photo", "settle": "300ms"}
+        for role in ("inbox", "outbox", "quarantine", "archive"):
+            (place.root / name / role).mkdir(parents=True)
+            facts[role] = f"{name}/{role}"
+        folders.append(facts)
+    return folders
+
+
+def test_a_hundred_copies_in_three_folders(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """A hundred copies of one image that arrive at once cost one charge and give 100 results."""
+    venice.change(latency_s=0.5)
+    place.write(folders=three_folders(place), api={"concurrency": 8})
+    for number in range(100):
+        name = ("one", "two", "three")[number % 3]
+        (place.root / name / "inbox" / f"copy{number}.png").write_bytes(draw(1))
+    code, program = place.once()
+    assert code == 0, program.stdout
+    assert venice.totals()["charges"] == 1
+    assert len(venice.upscales()) == 1
+    results = [
+        data for name in ("one", "two", "three") for data in place.read(f"{name}/outbox").values()
+    ]
+    assert len(results) == 100
+    assert len(set(results)) == 1
+    assert sum(len(place.names(f"{name}/archive")) for name in ("one", "two", "three")) == 100
+    assert place.money() == {"charged": PRICE}
+    assert "100 upscaled (99 of them from earlier results, free)" in program.stdout
+    assert place.unaccounted() == set()
+
+
+@pytest.mark.parametrize("where", ["kept", "delivered"])
+def test_archived_and_dropped_again(
+    place: "Place", venice: "Venice", draw: "Draw", where: str
+) -> None:
+    """An original that was archived and is dropped again costs nothing, after a restart too.
+
+    Its result comes from the state folder, or from where it was delivered.
+    """
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 0
+    first = place.read("outbox")["a.png"]
+    if where == "kept":
+        (place.outbox / "a.png").unlink()  # its owner has moved it on
+    else:
+        [name] = place.names("state/spool")
+        (place.state / "spool" / name).unlink()
+    (place.archive / "a.png").rename(place.inbox / "b.png")
+    assert place.once()[0] == 0
+    assert place.read("outbox")["b.png"] == first
+    assert place.names("archive") == {"b.png"}
+    assert venice.totals()["charges"] == 1
+    assert place.money() == {"charged": PRICE}
+
+
+def test_result_that_is_nowhere_is_paid_for_again(
+    place: "Place", venice: "Venice", draw: "Draw"
+) -> None:
+    """With nothing kept and the delivered result changed, the image is paid for, and it is said."""
+    text = place.config.read_text().replace('"state_dir"', '"keep_results": 0, "state_dir"')
+    place.config.write_text(text)
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 0
+    assert place.names("state/spool") == set()
+    (place.outbox / "a.png").write_bytes(draw(2, size=(512, 512)))
+    place.drop("b.png", draw(1))
+    code, program = place.once()
+    assert code == 0
+    assert program.find("image.paid_again", path="b.png")
+    assert venice.totals()["charges"] == 2
+
+
+def test_other_parameters_are_other_work(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """The same bytes with another preset are paid for by themselves."""
+    rules = [{"match": {"name": "*big*"}, "preset": "big"}]
+    place.write(presets={"big": {"scale": 2, "replication": 0.1}}, rules=rules)
+    place.drop("a.png", draw(1))
+    place.drop("big.png", draw(1))
+    assert place.once()[0] == 0
+    assert venice.totals()["charges"] == 2
+
+
+def test_skip(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """With `duplicates: skip` the second one stays in the inbox, untouched and unpaid."""
+    place.write(duplicates="skip")
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 0
+    place.drop("b.png", draw(1))
+    for _ in range(2):
+        code, program = place.once()
+        assert code == 0, program.stderr
+    assert place.names("inbox") == {"b.png"}
+    assert place.names("outbox") == {"a.png"}
+    assert venice.totals()["charges"] == 1
+
+
+def test_process(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """With `duplicates: process` each is paid for."""
+    place.write(duplicates="process")
+    for name in ("a.png", "b.png"):
+        place.drop(name, draw(1))
+    assert place.once()[0] == 0
+    place.drop("c.png", draw(1))
+    assert place.once()[0] == 0
+    assert place.names("outbox") == {"a.png", "b.png", "c.png"}
+    assert venice.totals()["charges"] == 3
+
+
+def test_twin_of_one_that_fails(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """When the first of two twins is refused for now, the work is still paid for once."""
+    venice.change(latency_s=0.3)
+    venice.fail("unavailable", times=1)
+    for name in ("a.png", "b.png"):
+        place.drop(name, draw(1))
+    assert place.once()[0] == 0
+    assert place.names("outbox") == {"a.png", "b.png"}
+    assert venice.totals()["charges"] == 1
+
+
+def test_a_second_doubt_holds_every_copy(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """Work that was in doubt twice is not sent a third time for a copy of the file.
+
+    Its owner's word is to move the file back: then it is sent once more.
+    """
+    venice.fail("timeout_524", times=2)
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 1
+    assert len(venice.upscales()) == 2
+    place.drop("copy.png", draw(1))
+    assert place.once()[0] == 1
+    assert len(venice.upscales()) == 2
+    assert place.report("copy.png")["code"] == "in_doubt"
+    assert "in doubt 2 times already" in place.report("copy.png")["message"]
+    (place.quarantine / "a.png").rename(place.inbox / "a.png")
+    assert place.once()[0] == 0
+    assert len(venice.upscales()) == 3
+    assert place.names("outbox") == {"a.png"}
+
+
+def test_hold_forbids_a_copy_too(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """With `on_in_doubt: hold` a copy of what is in doubt is not sent at all."""
+    place.write(api={"on_in_doubt": "hold"})
+    venice.fail("timeout_524", times=1)
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 1
+    place.drop("b.png", draw(1))
+    assert place.once()[0] == 1
+    assert len(venice.upscales()) == 1
+    assert place.names("quarantine") == {
+        "a.png", "a.png.error.json", "b.png", "b.png.error.json"
+    }  # fmt: skip
