@@ -168,3 +168,30 @@ def test_hold_forbids_a_copy_too(place: "Place", venice: "Venice", draw: "Draw")
     assert place.names("quarantine") == {
         "a.png", "a.png.error.json", "b.png", "b.png.error.json"
     }  # fmt: skip
+
+
+def test_work_of_a_folder_that_is_gone(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """A request that was under way for a folder out of the configuration blocks no copy elsewhere.
+
+    The copy's request is the one resend, and its result serves for the first when it is back.
+    """
+    one, two, _ = three_folders(place)
+    place.write(folders=[one])
+    venice.change(latency_s=2.0)
+    (place.root / "one" / "inbox" / "a.png").write_bytes(draw(1))
+    daemon = place.start()
+    venice.wait(received=1)
+    daemon.kill()
+    venice.change(latency_s=0.0)
+    place.write(folders=[two])
+    (place.root / "two" / "inbox" / "b.png").write_bytes(draw(1))
+    code, program = place.once()
+    assert code == 0, program.stdout
+    assert program.find("recover.folder_unknown", folder="one")
+    assert place.names("two/outbox") == {"b.png"}
+    assert len(venice.upscales()) == 2
+    place.write(folders=[one, two])
+    assert place.once()[0] == 0
+    assert place.names("one/outbox") == {"a.png"}
+    assert len(venice.upscales()) == 2
+    assert place.money() == {"charged": PRICE, "unknown": PRICE}

@@ -132,6 +132,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(tracker.run()) for tracker in self._trackers.values()]
                 helpers.append(group.create_task(self._account.run()))
+                helpers.append(group.create_task(self._account.keep_prices()))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
                 await self._dispatch(group, until=None)

@@ -6,6 +6,7 @@ belongs to one process (the state folder's lock sees to it); others open it read
 
 import asyncio
 import functools
+import os
 import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -194,3 +195,8 @@ def _back_up(db: sqlite3.Connection, target: Path) -> None:
     finally:
         copy.close()
     temporary.replace(target)
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

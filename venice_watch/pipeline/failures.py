@@ -1,6 +1,5 @@
 """What becomes of an image that did not get through: one decision, and one ledger verb for it."""
 
-import json
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
@@ -49,8 +48,7 @@ async def settle_open_attempt(
     parts: Parts, passage: Passage, attempt: Attempt, words: str, *, resend_after_s: float = 0.0
 ) -> None:
     """Settle a request whose end was never written down: adopt its result, or doubt it."""
-    scale = float(json.loads(passage.job.parameters or "{}").get("scale", 2))
-    if not await adopt(parts, passage, attempt, scale=scale):
+    if not await adopt(parts, passage, attempt):
         failure = Doubtful(words=words)
         await settle_request(parts, passage, attempt, failure, resend_after_s=resend_after_s)
 

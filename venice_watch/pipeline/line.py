@@ -14,7 +14,7 @@ from venice_watch.pipeline import consider, deliver, failures
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.reuse import reuse
-from venice_watch.pipeline.send import order_of, send
+from venice_watch.pipeline.send import order_of, send, settle_stranger
 
 # Whatever else waits is found and sent before what is in doubt: where the daemon dies again and
 # again, the same few images must not be in doubt twice.
@@ -141,10 +141,12 @@ def _skip_what_is_there(parts: Parts, passage: Passage, admitted: Admitted) -> N
 
 async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
     """Settle what the last process left: adopt whole results, doubt the rest, put away."""
+    words = "the daemon died while this request was under way"
     for one in await parts.ledger.recover(now=parts.clock.now()):
         folder = folders.get(one.job.folder)
         if folder is None:
             parts.log.warning("recover.folder_unknown", folder=one.job.folder, path=one.job.path)
+            await settle_stranger(parts, one.job, one.attempt, words)
             continue
         passage = Passage.of(parts, folder, one.job)
         passage.attempt = one.attempt
@@ -153,12 +155,13 @@ async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
                 parts,
                 passage,
                 one.attempt,
-                "the daemon died while this request was under way",
+                words,
                 resend_after_s=RESEND_AFTER_DEATH_S,
             )
         except Exception as exc:
             passage.log.error("recover.bug", exc_info=exc)
     await put_owed_away(parts, folders)
+    await deliver.make_room(parts)  # the limit may be a lower one now
 
 
 async def put_owed_away(

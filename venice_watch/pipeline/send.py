@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
 
 from venice_watch.budget import current, day_of
@@ -11,9 +13,10 @@ from venice_watch.errors import VeniceWatchError
 from venice_watch.files.source import check_version
 from venice_watch.files.spool import SpoolFile
 from venice_watch.images.png import BrokenPngError, PngVerifier, verify_file
-from venice_watch.job import Attempt, Charge, Closing
-from venice_watch.ledger import Order
-from venice_watch.outcome import Failure, Outcome, Succeeded
+from venice_watch.job import Attempt, Charge, Closing, Job
+from venice_watch.ledger import Order, Result
+from venice_watch.outcome import Doubtful, Failure, Outcome, Succeeded
+from venice_watch.parameters import SCALE_DEFAULT
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.stage import Spooled, stage
@@ -100,26 +103,12 @@ def spool_name(attempt: Attempt) -> str:
     return f"{attempt.id}.png"
 
 
-async def adopt(parts: Parts, passage: Passage, attempt: Attempt, *, scale: float) -> bool:
+async def adopt(parts: Parts, passage: Passage, attempt: Attempt) -> bool:
     """Stage a result that is whole in the spool though its attempt was never closed."""
-    path = parts.spool / spool_name(attempt)
-    try:
-        facts = await asyncio.to_thread(verify_file, path)
-        sha256, size_bytes = await asyncio.to_thread(_digest, path)
-    except (OSError, BrokenPngError):
+    spooled = await asyncio.to_thread(_find_whole, parts.spool, passage.job, attempt)
+    if spooled is None:
         return False
-    closing = Closing(
-        outcome="adopted", charge=Charge.CHARGED, microusd=attempt.microusd, status=200
-    )
-    spooled = Spooled(
-        name=path.name,
-        width=facts.width,
-        height=facts.height,
-        scale=scale,
-        sha256=sha256,
-        size_bytes=size_bytes,
-    )
-    await _stage_paid(parts, passage, attempt, closing, spooled)
+    await _stage_paid(parts, passage, attempt, _adopted(attempt), spooled)
     now = parts.clock.now()
     passage.job = await parts.ledger.postpone(
         passage.job, until=now, message="adopted from the spool", now=now
@@ -128,9 +117,53 @@ async def adopt(parts: Parts, passage: Passage, attempt: Attempt, *, scale: floa
     return True
 
 
-def _digest(path: Path) -> tuple[bytes, int]:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest(), file.tell()
+async def settle_stranger(parts: Parts, job: Job, attempt: Attempt, words: str) -> None:
+    """Settle a request for a folder that the configuration no longer has.
+
+    Its result, or its one resend, waits for the folder; the money and others' work do not.
+    """
+    now = parts.clock.now()
+    spooled = await asyncio.to_thread(_find_whole, parts.spool, job, attempt)
+    if spooled is None:
+        closing = Closing(outcome=Doubtful.name, charge=Doubtful.charge, message=words)
+        await parts.ledger.doubt(job, attempt, closing, until=now, now=now)
+        return
+    result = Result(
+        spool_name=spooled.name,
+        path=None,
+        width=spooled.width,
+        height=spooled.height,
+        scale=spooled.scale,
+        sha256=spooled.sha256,
+        size_bytes=spooled.size_bytes,
+    )
+    job = await parts.ledger.stage(job, attempt, _adopted(attempt), result, now=now)
+    await parts.ledger.postpone(job, until=now, message=words, now=now)
+
+
+def _adopted(attempt: Attempt) -> Closing:
+    return Closing(
+        outcome="adopted", charge=Charge.CHARGED, microusd=attempt.microusd, status=HTTPStatus.OK
+    )
+
+
+def _find_whole(spool: Path, job: Job, attempt: Attempt) -> Spooled | None:
+    """Return an attempt's result if it is whole in the spool; blocks."""
+    path = spool / spool_name(attempt)
+    try:
+        facts = verify_file(path)
+        with path.open("rb") as file:
+            sha256, size_bytes = hashlib.file_digest(file, "sha256").digest(), file.tell()
+    except (OSError, BrokenPngError):
+        return None
+    return Spooled(
+        name=path.name,
+        width=facts.width,
+        height=facts.height,
+        scale=float(json.loads(job.parameters or "{}").get("scale", SCALE_DEFAULT)),
+        sha256=sha256,
+        size_bytes=size_bytes,
+    )
 
 
 async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) -> None:

@@ -21,6 +21,7 @@ from venice_watch.venice.client import KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
 
 PROBE_S = (5.0, 300.0)  # between these, doubling, while the account cannot send
+PRICES_S = 6 * 3600.0  # between two questions for the prices, which are free
 NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
 
 
@@ -90,6 +91,16 @@ class Account:
                 self._probe_wanted.set()
             self._asked.set()
 
+    async def keep_prices(self) -> None:
+        """Ask for the prices now and again, until cancelled: budgets count with them."""
+        while True:
+            await self._clock.sleep(PRICES_S)
+            await self._read_prices()
+
+    async def _read_prices(self) -> None:
+        told = await self._client.read_prices() or {}
+        self._prices |= {**told, **self._own_prices}
+
     async def _try_probe(self) -> bool:
         try:
             return await self._probe()
@@ -115,7 +126,7 @@ class Account:
                 where = "" if answer.status is None else f"HTTP {answer.status}: "
                 return await self._stay_shut(f"{where}{answer.words}")
             self.contract = answer.contract
-        self._prices |= {**(await self._client.read_prices() or {}), **self._own_prices}
+        await self._read_prices()
         self._log.info(
             "account.ready",
             contract=self.contract or "unknown",
