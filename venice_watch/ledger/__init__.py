@@ -67,12 +67,12 @@ class Result:
     """A verified result in the spool, and the name it will have in the outbox."""
 
     spool_name: str
-    path: str | None  # absolute, in the outbox; None where it could not be found out yet
     width: int
     height: int
     scale: float  # what it really came to
     sha256: bytes
     size_bytes: int
+    path: str | None = None  # absolute, in the outbox; None where it could not be found out yet
     exclusive: bool = True  # False: the folder overwrites, so a name may be reserved twice
 
 

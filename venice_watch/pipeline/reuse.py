@@ -9,10 +9,10 @@ from pathlib import Path
 from venice_watch.config.model import Duplicates, OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.spool import has_result, restore
-from venice_watch.ledger import Earlier, Order, Prior, UnderWayError
+from venice_watch.ledger import Earlier, Order, Prior, Result, UnderWayError
 from venice_watch.pipeline.consider import SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.stage import Spooled, stage
+from venice_watch.pipeline.stage import stage
 from venice_watch.retry import DOUBTS_MAX
 
 
@@ -47,8 +47,8 @@ async def _stage_earlier(parts: Parts, passage: Passage, order: Order, earlier: 
     async with parts.spool_lock:  # nobody may give it up meanwhile
         if not await asyncio.to_thread(_fetch, parts.spool, earlier):
             return False
-        spooled = Spooled(
-            name=earlier.spool_name,
+        spooled = Result(
+            spool_name=earlier.spool_name,
             width=earlier.width,
             height=earlier.height,
             scale=earlier.scale,

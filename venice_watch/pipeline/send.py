@@ -19,7 +19,7 @@ from venice_watch.outcome import Doubtful, Failure, Outcome, Succeeded
 from venice_watch.parameters import SCALE_DEFAULT
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.stage import Spooled, stage
+from venice_watch.pipeline.stage import stage
 from venice_watch.venice.classify import classify, read_limit
 from venice_watch.venice.client import Upload
 
@@ -66,8 +66,8 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     parts.account.succeeded()
     fit = admitted.fit
     scale = round(max(outcome.width / fit.width, outcome.height / fit.height), 2)
-    spooled = Spooled(
-        name=spool_name(attempt),
+    spooled = Result(
+        spool_name=spool_name(attempt),
         width=outcome.width,
         height=outcome.height,
         scale=scale,
@@ -128,16 +128,7 @@ async def settle_stranger(parts: Parts, job: Job, attempt: Attempt, words: str) 
         closing = Closing(outcome=Doubtful.name, charge=Doubtful.charge, message=words)
         await parts.ledger.doubt(job, attempt, closing, until=now, now=now)
         return
-    result = Result(
-        spool_name=spooled.name,
-        path=None,
-        width=spooled.width,
-        height=spooled.height,
-        scale=spooled.scale,
-        sha256=spooled.sha256,
-        size_bytes=spooled.size_bytes,
-    )
-    job = await parts.ledger.stage(job, attempt, _adopted(attempt), result, now=now)
+    job = await parts.ledger.stage(job, attempt, _adopted(attempt), spooled, now=now)
     await parts.ledger.postpone(job, until=now, message=words, now=now)
 
 
@@ -147,7 +138,7 @@ def _adopted(attempt: Attempt) -> Closing:
     )
 
 
-def _find_whole(spool: Path, job: Job, attempt: Attempt) -> Spooled | None:
+def _find_whole(spool: Path, job: Job, attempt: Attempt) -> Result | None:
     """Return an attempt's result if it is whole in the spool; blocks."""
     path = spool / spool_name(attempt)
     try:
@@ -156,8 +147,8 @@ def _find_whole(spool: Path, job: Job, attempt: Attempt) -> Spooled | None:
             sha256, size_bytes = hashlib.file_digest(file, "sha256").digest(), file.tell()
     except (OSError, BrokenPngError):
         return None
-    return Spooled(
-        name=path.name,
+    return Result(
+        spool_name=path.name,
         width=facts.width,
         height=facts.height,
         scale=float(json.loads(job.parameters or "{}").get("scale", SCALE_DEFAULT)),
@@ -176,7 +167,7 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
 
 
 async def _stage_paid(
-    parts: Parts, passage: Passage, attempt: Attempt, closing: Closing, spooled: Spooled
+    parts: Parts, passage: Passage, attempt: Attempt, closing: Closing, spooled: Result
 ) -> None:
     """Write down that what was paid for is safe."""
     job = passage.job

@@ -1,0 +1,197 @@
+"""The control socket: it answers its own user, and nobody can make it do anything else."""
+
+import asyncio
+import os
+import socket
+import stat
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from venice_watch.service import control
+from venice_watch.service.control import NobodyAnswersError, ask, serving
+
+T = TypeVar("T")
+GARBAGE = (b"\n", b"{\n", b"[1]\n", b"\xff\xfe\x00\n", b"[" * 60_000 + b"\n", b'"x"\n', b"null\n")
+
+
+async def echo(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Answer with what was asked."""
+    return {"asked": dict(request)}
+
+
+def served(state_dir: Path, scenario: Callable[[], Awaitable[T]]) -> T:
+    """Run a scenario beside a served socket."""
+
+    async def run() -> T:
+        async with serving(state_dir, echo):
+            return await scenario()
+
+    return asyncio.run(run())
+
+
+def connect(state_dir: Path) -> socket.socket:
+    """Return a raw connection."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.settimeout(20)
+    descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        client.connect(f"/proc/self/fd/{descriptor}/{control.NAME}")
+    finally:
+        os.close(descriptor)
+    return client
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """Make sure that no descriptor stays open."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers, not paths
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - likewise
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_answers(tmp_path: Path) -> None:
+    """A request gets its answer, and the socket is gone with whoever served it."""
+
+    async def scenario() -> dict[str, Any]:
+        mode = stat.S_IMODE((tmp_path / control.NAME).stat().st_mode)
+        assert mode == 0o660
+        return await asyncio.to_thread(ask, tmp_path, {"verb": "x"})
+
+    assert served(tmp_path, scenario) == {"asked": {"verb": "x"}}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_there(tmp_path: Path) -> None:
+    """Where nobody serves, the error names the socket and says what to start."""
+    with pytest.raises(NobodyAnswersError, match=r"control.*venice-watch run"):
+        ask(tmp_path, {})
+
+
+def test_left_by_a_dead_process(tmp_path: Path) -> None:
+    """A socket that a dead process left is no obstacle."""
+    dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    dead.bind(str(tmp_path / control.NAME))
+    dead.close()
+    with pytest.raises(NobodyAnswersError, match="refused"):
+        ask(tmp_path, {})
+
+    async def scenario() -> dict[str, Any]:
+        return await asyncio.to_thread(ask, tmp_path, {"verb": "x"})
+
+    assert served(tmp_path, scenario) == {"asked": {"verb": "x"}}
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_long_path(tmp_path: Path) -> None:
+    """A state folder may have a longer path than a socket's name may be."""
+    state_dir = tmp_path / ("long" * 50)
+    state_dir.mkdir()
+
+    async def scenario() -> dict[str, Any]:
+        return await asyncio.to_thread(ask, state_dir, {"verb": "x"})
+
+    assert served(state_dir, scenario) == {"asked": {"verb": "x"}}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage(tmp_path: Path, garbage: bytes) -> None:
+    """What is no request gets an error, and the next one its answer."""
+
+    def send() -> bytes:
+        with connect(tmp_path) as client:
+            client.sendall(garbage)
+            return client.recv(1_000)
+
+    async def scenario() -> bytes:
+        answer = await asyncio.to_thread(send)
+        assert await asyncio.to_thread(ask, tmp_path, {}) == {"asked": {}}
+        return answer
+
+    assert b'"error"' in served(tmp_path, scenario)
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_too_long(tmp_path: Path) -> None:
+    """A line without end is cut off."""
+
+    def send() -> bytes:
+        with connect(tmp_path) as client:
+            try:
+                for _ in range(100):
+                    client.sendall(b"x" * 65_536)
+            except (BrokenPipeError, ConnectionResetError):
+                return b"cut off"
+            return client.recv(1_000)
+
+    async def scenario() -> bytes:
+        answer = await asyncio.to_thread(send)
+        assert await asyncio.to_thread(ask, tmp_path, {}) == {"asked": {}}
+        return answer
+
+    assert served(tmp_path, scenario) != b""
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_many_silent_callers(tmp_path: Path) -> None:
+    """Callers who say nothing are bounded in number, and turned away in words beyond that."""
+
+    def hold_open() -> bytes:
+        silent = [connect(tmp_path) for _ in range(control.CALLERS_MAX)]
+        try:
+            with connect(tmp_path) as one_more:
+                return one_more.recv(1_000)
+        finally:
+            for one in silent:
+                one.close()
+
+    async def scenario() -> bytes:
+        answer = await asyncio.to_thread(hold_open)
+        while True:  # until they are seen to have gone
+            try:
+                assert await asyncio.to_thread(ask, tmp_path, {}) == {"asked": {}}
+            except NobodyAnswersError:
+                continue
+            return answer
+
+    assert b"try again" in served(tmp_path, scenario)
+
+
+def test_other_user(tmp_path: Path) -> None:
+    """A user who is neither the service's nor root gets nothing, even if let through the door."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may become another user; run the tests as root")
+    perl = "/usr/bin/perl"  # every Debian has it, and every user may run it
+    if not Path(perl).exists():
+        pytest.skip("apt-get install perl-base to install it")
+    program = (
+        "use IO::Socket::UNIX; my $c = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die $!;"
+        'print $c "{}\\n"; $c->flush; print scalar <$c>;'
+    )
+
+    def call() -> str:
+        path = tmp_path / control.NAME
+        path.chmod(0o666)
+        for folder in (tmp_path, *tmp_path.parents[:3]):
+            folder.chmod(0o755)
+        done = subprocess.run(
+            [perl, "-e", program, str(path)],
+            user=65_534,
+            group=65_534,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout + done.stderr
+
+    async def scenario() -> str:
+        return await asyncio.to_thread(call)
+
+    said = served(tmp_path, scenario)
+    assert "this user may not" in said
