@@ -23,6 +23,7 @@ PROMPT_CHARACTERS_MAX = 1_500  # of `enhancePrompt`, documented
 
 PRICE_2X_MICROUSD = 20_000  # up to and including twofold, enhancing alone included
 PRICE_4X_MICROUSD = 80_000  # anything above twofold
+PRICES: Mapping[str, int] = MappingProxyType({"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD})
 
 SCALE_DEFAULT = 2.0  # documented
 SCALE_TWOFOLD = 2  # the last scale at the lower price, and the smallest of the newer contract
@@ -117,9 +118,12 @@ class Parameters:
         return replace(self, **changes)  # type: ignore[arg-type]  # one mapping, several types
 
 
-def price_microusd(scale: float) -> int:
-    """Return the default price of one image at its effective scale, in millionths of a USD."""
-    return PRICE_2X_MICROUSD if scale <= SCALE_TWOFOLD else PRICE_4X_MICROUSD
+def price_microusd(scale: float, prices: Mapping[str, int] = PRICES) -> int:
+    """Return the price of one image at its effective scale, in millionths of a USD.
+
+    `prices` by the API's names: `{**PRICES, **(the API's), **(the configuration's)}`.
+    """
+    return prices["2x" if scale <= SCALE_TWOFOLD else "4x"]
 
 
 def merged(*layers: Mapping[str, object]) -> dict[str, object]:

@@ -34,7 +34,9 @@ folders:
     settle: 2 parsecs
 """
 HEAVY = ("httpx", "PIL", "rich", "yaml", "pydantic", "watchdog", "structlog", "sqlite3")
-COMMANDS = ("demo", "init", "check", "run", "once", "status", "simulator", "schema")
+COMMANDS = tuple(
+    "demo init check plan run once status history spend why retry simulator schema".split()
+)
 
 
 def test_five_mistakes(place: "Place") -> None:

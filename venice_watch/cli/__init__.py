@@ -12,11 +12,16 @@ import click
 from venice_watch import __version__
 from venice_watch.cli.check_command import check_command
 from venice_watch.cli.demo_command import demo_command
+from venice_watch.cli.history_command import history_command
 from venice_watch.cli.init_command import init_command
+from venice_watch.cli.plan_command import plan_command
+from venice_watch.cli.retry_command import retry_command
 from venice_watch.cli.run_commands import once_command, run_command
 from venice_watch.cli.schema_command import schema_command
 from venice_watch.cli.simulator_command import simulator_command
+from venice_watch.cli.spend_command import spend_command
 from venice_watch.cli.status_command import status_command
+from venice_watch.cli.why_command import why_command
 from venice_watch.errors import VeniceWatchError
 
 BUG = 70
@@ -40,9 +45,14 @@ for _command in (
     demo_command,
     init_command,
     check_command,
+    plan_command,
     run_command,
     once_command,
     status_command,
+    history_command,
+    spend_command,
+    why_command,
+    retry_command,
     simulator_command,
     schema_command,
 ):

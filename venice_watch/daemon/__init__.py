@@ -2,6 +2,6 @@
 
 from venice_watch.daemon.life import GRACE_S, Daemon
 from venice_watch.daemon.report import Progress, Summary
-from venice_watch.daemon.state import LEDGER_NAME, opened
+from venice_watch.daemon.state import opened
 
-__all__ = ["GRACE_S", "LEDGER_NAME", "Daemon", "Progress", "Summary", "opened"]
+__all__ = ["GRACE_S", "Daemon", "Progress", "Summary", "opened"]

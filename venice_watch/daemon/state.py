@@ -12,13 +12,12 @@ from venice_watch.config.model import Config
 from venice_watch.daemon.life import SPOOL_NAME, Daemon
 from venice_watch.errors import StateUnusableError
 from venice_watch.intake.mounts import NETWORK, file_system_of
+from venice_watch.ledger import FILE_NAME
 from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.service.control import serving
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.client import VeniceClient
-
-LEDGER_NAME = "ledger.sqlite3"
 
 
 @contextlib.asynccontextmanager
@@ -36,7 +35,7 @@ async def opened(
     with locked(config.state_dir, command):
         async with (
             SqliteLedger(
-                config.state_dir / LEDGER_NAME,
+                config.state_dir / FILE_NAME,
                 on_trouble=lambda trouble: _report_ledger(log, trouble),
             ) as ledger,
             VeniceClient.for_api(config.api, key, connections_max=config.api.concurrency) as client,

@@ -13,6 +13,8 @@ from venice_watch.budget import Budget, usd
 from venice_watch.errors import VeniceWatchError
 from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature
 
+FILE_NAME = "ledger.sqlite3"  # in the state folder
+
 
 class StaleError(VeniceWatchError):
     """The job moved on without the caller: its step was refused."""

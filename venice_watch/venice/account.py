@@ -11,12 +11,7 @@ from types import MappingProxyType
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
-from venice_watch.parameters import (
-    PRICE_2X_MICROUSD,
-    PRICE_4X_MICROUSD,
-    SCALE_TWOFOLD,
-    Contract,
-)
+from venice_watch.parameters import PRICES, Contract, price_microusd
 from venice_watch.venice.client import KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
 
@@ -47,7 +42,7 @@ class Account:
         self._clock = clock
         self._log = log
         self._own_prices = prices  # the configuration's, which stand whatever the API says
-        self._prices = {"2x": PRICE_2X_MICROUSD, "4x": PRICE_4X_MICROUSD, **prices}
+        self._prices = {**PRICES, **prices}
         self._probe_s = PROBE_S[0]
         self._probe_wanted = asyncio.Event()
         self._probe_wanted.set()
@@ -63,7 +58,7 @@ class Account:
 
     def price_microusd(self, scale: float) -> int:
         """Return what a result of this effective scale costs."""
-        return self._prices["2x" if scale <= SCALE_TWOFOLD else "4x"]
+        return price_microusd(scale, self._prices)
 
     async def halt(self, reason: str) -> None:
         """Stop sending for everybody, and begin to ask when it may go on."""

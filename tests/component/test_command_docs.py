@@ -1,0 +1,67 @@
+"""docs/commands.md has every key that `--json` prints, and no other."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from venice_watch.cli.plan_cases import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.component.conftest import Place
+
+    Draw = Callable[..., bytes]
+
+TEXT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+OPEN = {"prices_usd", "balances", "ignored", "parameters"}  # their keys are others' names
+VALUES = {  # words in the tables that are no keys
+    "plan": {"enhance", "creativity", "configuration", "api", "unknown", "default", "spend"},
+    "history": {"upscaled", "quarantined", "skipped", "gone", "changed"},
+    "spend": set(),
+    "why": {"history"},
+}
+
+
+def _section(command: str) -> str:
+    return TEXT.split(f"\n## {command}\n", 1)[1].split("\n## ")[0]
+
+
+def _keys(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in value:
+            yield from _keys(one)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            if key not in OPEN:
+                yield from _keys(inner)
+
+
+@pytest.mark.parametrize("command", ["plan", "history", "spend", "why"])
+def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> None:
+    """The tables of a command's section name exactly the keys that it prints."""
+    place.write(budget={"per_day_usd": 1})
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 0
+    place.drop("b.png", draw(2))
+    printed = set(_keys(json.loads(place.run(command, "--json", *_arguments(command)).stdout)))
+    if command == "spend":
+        printed |= set(_keys(json.loads(place.run("spend", "--json", "--by", "month").stdout)))
+    section = _section(command)
+    if command == "plan":
+        verdicts, section = section.split("`--json` is one object", 1)
+        assert set(re.findall(r"^\| `(\w+)`", verdicts, re.MULTILINE)) == set(Verdict)
+        printed -= set(Verdict)
+        printed -= {"period", "limit_usd", "spent_usd", "left_usd", "turns_at", "folder"}  # spend's
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    assert documented - VALUES[command] == printed
+
+
+def _arguments(command: str) -> tuple[str, ...]:
+    return ("a.png",) if command == "why" else ()
