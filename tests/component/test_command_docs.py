@@ -57,7 +57,15 @@ def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> 
         verdicts, section = section.split("`--json` is one object", 1)
         assert set(re.findall(r"^\| `(\w+)`", verdicts, re.MULTILINE)) == set(Verdict)
         printed -= set(Verdict)
-        printed -= {"period", "limit_usd", "spent_usd", "left_usd", "turns_at", "folder"}  # spend's
+        printed -= {
+            "period",
+            "days",
+            "limit_usd",
+            "spent_usd",
+            "left_usd",
+            "turns_at",
+            "folder",
+        }  # spend's
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     assert documented - VALUES[command] == printed

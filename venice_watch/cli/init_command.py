@@ -19,6 +19,8 @@ api:
 
 state_dir: state              # the journal and results on their way; a local disk
 
+budget: {per_day_usd: 1.00}   # what may be spent in a day; take it out for no limit
+
 presets:                      # rule sets by name; parameters have the API's own names
   photo: {scale: 2}
   poster: {extends: photo, scale: 4}
