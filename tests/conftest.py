@@ -212,9 +212,10 @@ def simulator(_simulator_process: SimulatorProcess) -> SimulatorProcess:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let a skip for a missing install fail where CI should have installed it."""
+    """Let a skip for what CI should have (an install, root's rights) fail there."""
     report = yield
-    missing = report.skipped and "to install it" in str(report.longrepr)
+    reason = str(report.longrepr)
+    missing = report.skipped and ("to install it" in reason or "run the tests as root" in reason)
     if missing and os.environ.get("VENICE_WATCH_CI"):
         report.outcome = "failed"
     return report

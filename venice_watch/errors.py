@@ -78,6 +78,12 @@ class StateUnusableError(VeniceWatchError):
     exit_code = 77
 
 
+class StateTroubleError(StateUnusableError):
+    """The state folder's disk is full or fails: that may pass."""
+
+    exit_code = 75
+
+
 class KeyUnusableError(VeniceWatchError):
     """There is no API key, or it cannot be read. Never carries the key."""
 

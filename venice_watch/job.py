@@ -123,7 +123,7 @@ class Job:
     signature: Signature
     incomplete: bool
     attempts: int  # those that count against `retries.attempts`
-    available_at: float
+    available_at: float  # inf: it waits for no time, but for a twin or a delivery
     created_at: float
     updated_at: float
     preset: str | None = None
@@ -149,6 +149,9 @@ class Charge(StrEnum):
     CHARGED = "charged"
     UNKNOWN = "unknown"  # in doubt: counts as spent
     LOST = "lost"  # charged, and no usable result came
+
+
+SPENT = (Charge.CHARGED, Charge.UNKNOWN, Charge.LOST)  # what counts as paid, once it has ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from venice_watch.parameters import nearest, quoted
 
 NAME_BYTES_MAX = 255  # of one component of a path: ext4, xfs, btrfs, tmpfs, SMB
+REPORT_SUFFIX = ".error.json"  # behind the name of a quarantined file
 SUFFIX_BYTES_MAX = 16  # of an ending worth keeping; what is longer is a name with a dot in it
 TEMPLATE_CHARACTERS_MAX = 200  # leaves room for a stem
 

@@ -101,8 +101,13 @@ class Parameters:
         return {name: _text(value) for name, value in self.as_mapping().items()}
 
     def canonical(self) -> str:
-        """Return JSON text that is the same for equal requests: part of paid work's identity."""
+        """Return JSON text that is the same for equal sets."""
         return json.dumps(self.as_mapping(), sort_keys=True, separators=(",", ":"))
+
+    def identity(self) -> str:
+        """Return text that is the same for equal work: part of what paid work is known by."""
+        # `enhance: false` is documented as what applies without it
+        return replace(self, enhance=self.enhance or None).canonical()
 
     def unsupported(self, contract: Contract) -> tuple[str, ...]:
         """Return the API names of what is set here and a server of `contract` does not know."""

@@ -1,11 +1,15 @@
 """The same work twice: paid for once, whatever the name, the folder or the time."""
 
+import json
+import os
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.component.conftest import Place, Venice
 
@@ -76,8 +80,7 @@ def test_result_that_is_nowhere_is_paid_for_again(
     place: "Place", venice: "Venice", draw: "Draw"
 ) -> None:
     """With nothing kept and the delivered result changed, the image is paid for, and it is said."""
-    text = place.config.read_text().replace('"state_dir"', '"keep_results": 0, "state_dir"')
-    place.config.write_text(text)
+    keep_nothing(place)
     place.drop("a.png", draw(1))
     assert place.once()[0] == 0
     assert place.names("state/spool") == set()
@@ -150,6 +153,10 @@ def test_a_second_doubt_holds_every_copy(place: "Place", venice: "Venice", draw:
     assert len(venice.upscales()) == 2
     assert place.report("copy.png")["code"] == "in_doubt"
     assert "in doubt 2 times already" in place.report("copy.png")["message"]
+    (place.quarantine / "copy.png").unlink()  # tidying up is no word about the money
+    place.drop("another.png", draw(1))
+    assert place.once()[0] == 1
+    assert len(venice.upscales()) == 2
     (place.quarantine / "a.png").rename(place.inbox / "a.png")
     assert place.once()[0] == 0
     assert len(venice.upscales()) == 3
@@ -195,3 +202,166 @@ def test_work_of_a_folder_that_is_gone(place: "Place", venice: "Venice", draw: "
     assert place.names("one/outbox") == {"a.png"}
     assert len(venice.upscales()) == 2
     assert place.money() == {"charged": PRICE, "unknown": PRICE}
+
+
+# --- what comes between asking and sending -------------------------------------------------------
+
+
+def test_twins_that_wait_for_the_rate(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """Two copies that both wait for their turn are paid for once: the second asks again."""
+    venice.change(latency_s=0.5)
+    place.write(api={"requests_per_minute": 2, "concurrency": 1})
+    place.drop("z.png", draw(7))
+    daemon = place.start()
+    venice.wait(received=1)
+    for name in ("a.png", "b.png", "c.png"):
+        place.drop(name, draw(1))
+    place.wait_names("archive", {"a.png", "b.png", "c.png", "z.png"})
+    assert daemon.stop() == 0
+    assert venice.totals()["charges"] == 2
+
+
+@pytest.mark.parametrize(("policy", "requests"), [("hold", 2), ("resend-once", 3)])
+def test_twins_of_one_that_comes_into_doubt(
+    place: "Place", venice: "Venice", draw: "Draw", policy: str, requests: int
+) -> None:
+    """Copies that wait for a turn while one comes into doubt are sent no more than allowed."""
+    venice.change(latency_s=1.0)
+    venice.fail("whole_chunked", times=1)
+    venice.fail("timeout_524", times=9)
+    place.write(api={"concurrency": 1, "on_in_doubt": policy})
+    place.drop("z.png", draw(7))
+    daemon = place.start()
+    venice.wait(received=1)
+    for name in ("a.png", "b.png", "c.png"):
+        place.drop(name, draw(1))
+    place.wait_names("quarantine", {"a.png", "b.png", "c.png"})
+    assert daemon.stop() == 0
+    assert len(venice.upscales()) == requests
+
+
+def test_spool_in_trouble_is_no_reason_to_pay(
+    place: "Place", venice: "Venice", draw: "Draw"
+) -> None:
+    """Where an earlier result cannot be copied into the spool, the folder waits, unpaid."""
+    keep_nothing(place)
+    place.drop("a.png", draw(1))
+    assert place.once()[0] == 0
+    hook = place.root / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(QUOTA)
+    place.environment["PYTHONPATH"] = str(hook)
+    place.drop("b.png", draw(1))
+    code, program = place.once()
+    assert code == 1
+    assert "Disk quota exceeded" in program.stdout
+    del place.environment["PYTHONPATH"]
+    assert place.once()[0] == 0
+    assert place.names("outbox") == {"a.png", "b.png"}
+    assert venice.totals()["charges"] == 1
+
+
+QUOTA = """
+import errno, os
+real = os.fsync
+def fsync(descriptor):
+    if "/spool/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    return real(descriptor)
+os.fsync = fsync
+"""
+
+HANG = """
+import pathlib, time
+real = pathlib.Path.lstat
+def lstat(self):
+    if str(self).endswith("one/outbox/a.png"):
+        time.sleep(60)
+    return real(self)
+pathlib.Path.lstat = lstat
+"""
+
+
+def keep_nothing(place: "Place") -> None:
+    """Let no results stay in the state folder."""
+    facts = json.loads(place.config.read_text())
+    facts["keep_results"] = 0
+    place.config.write_text(json.dumps(facts))
+
+
+def test_a_share_that_hangs_holds_up_its_own_copies(
+    place: "Place", venice: "Venice", draw: "Draw"
+) -> None:
+    """While an earlier result on a hung share is looked for, other folders go on."""
+    one, two, _ = three_folders(place)
+    place.write(folders=[one, two])
+    keep_nothing(place)
+    (place.root / "one" / "inbox" / "a.png").write_bytes(draw(1))
+    assert place.once()[0] == 0
+    hook = place.root / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(HANG)
+    place.environment["PYTHONPATH"] = str(hook)
+    daemon = place.ready()
+    (place.root / "one" / "inbox" / "copy.png").write_bytes(draw(1))
+    place.wait_rows("SELECT 1 FROM jobs WHERE state = 'executing'", 1)
+    (place.root / "two" / "inbox" / "other.png").write_bytes(draw(2))
+    place.wait_names("two/archive", {"other.png"})
+    daemon.kill()
+    assert venice.totals()["charges"] == 2
+
+
+@pytest.fixture
+def tmpfs(place: "Place") -> "Iterator[Callable[[Path], None]]":
+    """Return what mounts a file system of its own, for the time of a test."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount; run the tests as root")
+    points: list[Path] = []
+
+    def mount(point: Path) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(point)], check=True)
+        points.append(point)
+
+    yield mount
+    place.end()
+    for point in points:
+        subprocess.run(["umount", "-l", str(point)], capture_output=True, check=False)
+
+
+@pytest.mark.root
+def test_result_on_a_share_that_is_away(
+    place: "Place", venice: "Venice", draw: "Draw", tmpfs: "Callable[[Path], None]"
+) -> None:
+    """A result that may be on a share that is away is waited for, not paid for again."""
+    one, two, _ = three_folders(place)
+    place.write(folders=[one, two])
+    keep_nothing(place)
+    outbox = place.root / "one" / "outbox"
+    tmpfs(outbox)
+    (place.root / "one" / "inbox" / "a.png").write_bytes(draw(1))
+    assert place.once()[0] == 0
+    subprocess.run(["umount", str(outbox)], check=True)
+    (place.root / "two" / "inbox" / "b.png").write_bytes(draw(1))
+    code, program = place.once()
+    assert code == 1
+    assert "is not mounted" in program.stdout
+    assert venice.totals()["charges"] == 1
+
+
+@pytest.mark.root
+def test_a_quarantine_that_is_away_pardons_nothing(
+    place: "Place", venice: "Venice", draw: "Draw", tmpfs: "Callable[[Path], None]"
+) -> None:
+    """While one folder's quarantine is not mounted, a copy in another is not sent again."""
+    one, two, _ = three_folders(place)
+    place.write(folders=[one, two])
+    quarantine = place.root / "one" / "quarantine"
+    tmpfs(quarantine)
+    venice.fail("timeout_524", times=9)
+    (place.root / "one" / "inbox" / "a.png").write_bytes(draw(1))
+    assert place.once()[0] == 1
+    subprocess.run(["umount", str(quarantine)], check=True)
+    (place.root / "two" / "inbox" / "b.png").write_bytes(draw(1))
+    place.once()
+    assert len(venice.upscales()) == 2
+    assert "b.png" in place.names("two/quarantine")

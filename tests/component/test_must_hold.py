@@ -31,11 +31,16 @@ def crash_five_times(place: "Place", venice: "Venice") -> dict[str, bytes]:
     """Kill a daemon with eight requests in flight, five times in a row; return the pictures."""
     venice.change(latency_s=1.5)
     pictures = place.drop_many(IN_FLIGHT + WAITING)
+    doubts = 0
     for _ in range(KILLS):
         seen = venice.totals()["received"]
         daemon = place.start()
         venice.wait(received=seen + IN_FLIGHT)
         daemon.kill()
+        query = "SELECT count(*) FROM attempts WHERE ended_at IS NULL OR charge = 'unknown'"
+        [(now,)] = place.ask(query)
+        assert now - doubts <= IN_FLIGHT, "no more in doubt than were in flight"
+        doubts = now
     venice.change(latency_s=0.05)
     return pictures
 
@@ -71,6 +76,28 @@ def test_killed_with_eight_in_flight_and_hold(place: "Place", venice: "Venice") 
     assert held & place.names("outbox") == set()
     assert len(held) <= KILLS * IN_FLIGHT
     assert {place.report(name)["code"] for name in held} == {"in_doubt"}
+    money = place.money()
+    assert money["charged"] == (len(pictures) - len(held)) * PRICE
+    assert money["unknown"] == len(held) * PRICE
+    assert money["charged"] <= venice.totals()["charged_microusd"] <= sum(money.values())
+
+
+def test_killed_within_a_budget(place: "Place", venice: "Venice") -> None:
+    """However often it is killed, a budget is never exceeded: what is in doubt counts as spent."""
+    venice.change(latency_s=0.3)
+    place.write(api={"concurrency": 4})
+    facts = json.loads(place.config.read_text())
+    facts["budget"] = {"per_day_usd": 0.30}
+    place.config.write_text(json.dumps(facts))
+    place.drop_many(30)
+    for _ in range(3):
+        seen = venice.totals()["received"]
+        daemon = place.start()
+        venice.wait(received=seen + 2)
+        daemon.kill()
+    assert place.once()[0] == 75
+    assert venice.totals()["charged_microusd"] <= 15 * PRICE
+    assert sum(place.money().values()) == 15 * PRICE
 
 
 def test_terminated_with_eight_in_flight(place: "Place", venice: "Venice") -> None:
@@ -325,6 +352,79 @@ def test_full_ledger(place: "Place", venice: "Venice", mounted: Callable[..., Pa
         filler.unlink(missing_ok=True)
     finish(place, daemon, {"p000.png", "p001.png", "p002.png"})
     assert venice.totals()["charges"] == 3
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("under_way", [False, True])
+def test_stopped_with_a_full_ledger(
+    place: "Place", venice: "Venice", mounted: Callable[..., Path], *, under_way: bool
+) -> None:
+    """A full ledger keeps nobody from stopping the daemon while no paid result is in its hands."""
+    mounted(place.state)
+    venice.fail("unavailable", times=1)
+    place.drop_many(1)
+    daemon = place.ready()
+    daemon.wait_event("request.failed")
+    if under_way:
+        venice.change(latency_s=1.0)
+        place.drop("b.png", place.draw(9))
+        venice.wait(received=2)
+    for number in range(200):
+        try:
+            (place.state / f"filler{number}").write_bytes(bytes(1 << 20))
+        except OSError:
+            break
+    daemon.wait_event("ledger.unwritable")
+    daemon.signal(signal.SIGTERM)
+    if under_way:
+        daemon.wait_event("daemon.draining")
+        for filler in place.state.glob("filler*"):
+            filler.unlink()
+    assert daemon.wait() == 0
+    assert len(daemon.find("ledger.unwritable")) == 1
+
+
+@pytest.mark.root
+def test_bind_mount(
+    place: "Place", venice: "Venice", draw: "Draw", mounted: Callable[..., Path]
+) -> None:
+    """A mount within one file system, as a service of systemd has it, is no share that can go."""
+    assert mounted, "only root"
+    subprocess.run(["mount", "--bind", str(place.outbox), str(place.outbox)], check=True)
+    try:
+        place.drop("a.png", draw(1))
+        assert place.once()[0] == 0
+    finally:
+        subprocess.run(["umount", str(place.outbox)], check=True)
+    place.drop("b.png", draw(2))
+    code, program = place.once()
+    assert code == 0, program.stdout
+    assert venice.totals()["charges"] == 2
+
+
+@pytest.mark.root
+def test_bind_mount_of_another_folder(
+    place: "Place", venice: "Venice", draw: "Draw", mounted: Callable[..., Path]
+) -> None:
+    """An outbox that is another folder of the same file system is missed when it is away."""
+    assert mounted, "only root"
+    real = place.root / "real"
+    real.mkdir()
+    bind = ["mount", "--bind", str(real), str(place.outbox)]
+    subprocess.run(bind, check=True)
+    try:
+        place.drop("a.png", draw(1))
+        daemon = place.ready()
+        place.wait_names("archive", {"a.png"})
+        subprocess.run(["umount", str(place.outbox)], check=True)
+        place.drop("b.png", draw(2))
+        wait_for_trouble(place, "is not mounted")
+        assert place.names("outbox") == set()
+        subprocess.run(bind, check=True)
+        finish(place, daemon, {"a.png", "b.png"})
+    finally:
+        subprocess.run(["umount", "-l", str(place.outbox)], capture_output=True, check=False)
+    assert venice.totals()["charges"] == 2
 
 
 # --- a budget's period turns ---------------------------------------------------------------------

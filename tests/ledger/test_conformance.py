@@ -40,6 +40,7 @@ from venice_watch.ledger import (
     Spending,
     StaleError,
     UnderWayError,
+    WorkMovedOnError,
 )
 
 Opener = Callable[[], AbstractAsyncContextManager[Ledger]]
@@ -83,13 +84,15 @@ def arrival(path: str = "cat.jpg", *, folder: str = "photos", version: int = 1) 
 
 
 def order(work: bytes = WORK, microusd: int = 80_000) -> Order:
-    """Return what a request asks for."""
+    """Return what a request asks for, by somebody who has seen all that was done before."""
     return Order(
         work_key=work,
         source_sha256=SHA,
         preset="photo",
         parameters='{"scale":2}',
         microusd=microusd,
+        results=1_000,
+        doubts=1_000,
     )
 
 
@@ -1099,6 +1102,43 @@ def test_two_at_a_time(opened: Opener) -> None:
     run(opened, scenario)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("end", ["stage", "retry", "doubt", "discard"])
+def test_work_that_moved_on(opened: Opener, end: str, *, alone: bool) -> None:
+    """Who asked before the same work was done, or came into doubt, is told to ask again.
+
+    A result concerns only those who want no second one; a doubt concerns everybody.
+    """
+    stale = replace(order(), results=0, doubts=0, alone=alone)
+
+    async def scenario(ledger: Ledger) -> None:
+        first, attempt = await sending(ledger, "a")
+        second = await executing(ledger, "b")
+        await close(ledger, first, attempt, end)
+        prior = await ledger.prior(WORK)
+        before = await ledger.spending()
+        if end in ("doubt", "discard") or (end == "stage" and alone):
+            with pytest.raises(WorkMovedOnError):
+                await ledger.begin(second, stale, day=DAY, now=NOW)
+            assert await ledger.spending() == before
+        fresh = replace(stale, results=len(prior.results), doubts=prior.doubts)
+        await ledger.begin(second, fresh, day=DAY, now=NOW)
+
+    run(opened, scenario)
+
+
+def test_pinned_results_are_not_given_up(opened: Opener) -> None:
+    """A result that somebody is about to use is not given up, whatever room is wanted."""
+
+    async def scenario(ledger: Ledger) -> None:
+        names = [await delivered(ledger, f"{n}", f"/out/{n}", at=NOW + n) for n in range(3)]
+        gone = await ledger.trim(kept_bytes_max=0, missing_bytes=10**9, pinned=[names[1]])
+        assert gone == [names[0], names[2]]
+        assert await ledger.spooled() == [names[1]]
+
+    run(opened, scenario)
+
+
 def test_single_flight_in_a_crowd(opened: Opener) -> None:
     """Of 16 who begin the same work at once one may."""
 
@@ -1363,14 +1403,9 @@ def test_prior(opened: Opener) -> None:
         )
         await ledger.stage(job, attempt, PAID, facts, now=NOW)
         earlier = Earlier(
-            spool_name="first.png",
+            result=replace(facts, path=None),
             kept=True,
             delivered=(),
-            sha256=b"\0\xff" * 16,
-            size_bytes=2**40,
-            width=7,
-            height=5,
-            scale=1.25,
         )
         assert (await ledger.prior(WORK)).results == (earlier,), "staged: not delivered yet"
         [job] = await ledger.recent(limit=1)
@@ -1380,12 +1415,12 @@ def test_prior(opened: Opener) -> None:
         newer = await delivered(ledger, "newer", "/out/newer.png", at=NOW + 2)
         newest = await delivered(ledger, "newest", "/out/newest.png", at=NOW + 3)
         await delivered(ledger, "other", "/out/other.png", at=NOW + 9, work=OTHER_WORK)
-        names = [one.spool_name for one in (await ledger.prior(WORK)).results]
+        names = [one.result.spool_name for one in (await ledger.prior(WORK)).results]
         assert names == [newest, newer, "first.png"]
         await ledger.trim(kept_bytes_max=10**18, missing_bytes=2**40)
         assert await ledger.trim(kept_bytes_max=2**50, missing_bytes=1) == [newer]
         results = (await ledger.prior(WORK)).results
-        assert [(one.spool_name, one.kept) for one in results] == [
+        assert [(one.result.spool_name, one.kept) for one in results] == [
             (newest, True),
             (newer, False),
             ("first.png", False),
@@ -1393,7 +1428,7 @@ def test_prior(opened: Opener) -> None:
         assert results[2] == replace(earlier, kept=False)
         await reused(ledger, "again", "/out/again.png", "first.png", at=NOW + 1)
         results = (await ledger.prior(WORK)).results
-        assert [(one.spool_name, one.kept) for one in results] == [
+        assert [(one.result.spool_name, one.kept) for one in results] == [
             (newest, True),
             ("first.png", True),
             (newer, False),

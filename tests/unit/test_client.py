@@ -556,15 +556,15 @@ def test_key_facts(simulator: "SimulatorProcess") -> None:
 
 
 def test_prices(simulator: "SimulatorProcess") -> None:
-    """The price list is read in millionths of a dollar, both sizes or none."""
-    simulator.change(price_2x_usd=0.035, price_4x_usd=0.0)
+    """The price list is read in millionths of a dollar, both sizes or none; nothing is free."""
+    simulator.change(price_2x_usd=0.035, price_4x_usd=0.5)
 
     async def scenario() -> object:
         async with opened(simulator.base_url) as client:
             return await client.read_prices()
 
-    assert asyncio.run(scenario()) == {"2x": 35_000, "4x": 0}
-    for usd in (None, -0.01, "0.02", True, float("nan"), 10**400):
+    assert asyncio.run(scenario()) == {"2x": 35_000, "4x": 500_000}
+    for usd in (None, 0, 0.0, -0.01, "0.02", True, float("nan"), 10**400):
         prices = {"2x": {"usd": 0.02}, "4x": {"usd": usd}}
         listed = {"data": [{"model_spec": {"pricing": {"upscale": prices}}}]}
         assert client_module.read_prices(listed) is None, usd

@@ -9,14 +9,13 @@ import click
 
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.cli.words import printable, usd, usd_text, when
-from venice_watch.job import Attempt, Charge, Job, State
+from venice_watch.job import SPENT, Attempt, Charge, Job, State
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
 
 LIMIT = 20
 LIMIT_MAX = 100_000  # lines; more is a question for the ledger's own file
-PAID = (Charge.CHARGED, Charge.UNKNOWN, Charge.LOST)
 
 
 @click.command("history", short_help="Show what was done, newest first.")
@@ -72,7 +71,7 @@ def ending(job: Job) -> str:
 
 def paid_microusd(attempts: list[Attempt]) -> int:
     """Return what requests cost, in doubt included."""
-    return sum(attempt.microusd for attempt in attempts if attempt.charge in PAID)
+    return sum(attempt.microusd for attempt in attempts if attempt.charge in SPENT)
 
 
 def is_reused(job: Job, attempts: list[Attempt]) -> bool:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from venice_watch.config.model import Config, Folder
 
-REPORT_SUFFIX = ".error.json"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:

@@ -1,5 +1,6 @@
 """What is planned for one file, and what was found out about it on the way there."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +9,6 @@ from venice_watch.config.model import Folder
 from venice_watch.errors import Code
 from venice_watch.images.probe import Probe, upright_size
 from venice_watch.job import Job
-from venice_watch.ledger.questions import PARKED
 from venice_watch.parameters import Parameters
 from venice_watch.pipeline.consider import Admitted
 from venice_watch.rules import Choice
@@ -100,7 +100,7 @@ class Case:
 
     def _not_before(self) -> float | None:
         due_at = self.job.available_at
-        return due_at if self.now < due_at < PARKED else None  # else it waits for no time
+        return due_at if self.now < due_at < math.inf else None  # else it waits for no time
 
     def _notes(self) -> Iterator[str]:
         if self.admitted is None or self.choice is None or self.probe is None:

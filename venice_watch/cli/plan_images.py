@@ -10,28 +10,25 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import assert_never
 
 from venice_watch.cli.plan_cases import Case, FolderPlan, Planned, Verdict
-from venice_watch.cli.state import why_away
-from venice_watch.config.model import Config, Duplicates, Folder, OnConflict, OnInDoubt
+from venice_watch.config.model import Config, Duplicates, Folder
 from venice_watch.config.model import UnknownFiles as Unknown
-from venice_watch.errors import Code, ImageRefusedError
+from venice_watch.errors import ImageRefusedError
 from venice_watch.files.source import (
     SourceChangedError,
     SourceGoneError,
     UnsafeSourceError,
     read_source,
 )
-from venice_watch.files.spool import has_result
 from venice_watch.images.signature import identify
 from venice_watch.intake import look, mounts
 from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.parameters import Contract, price_microusd
-from venice_watch.pipeline import consider, deliver
+from venice_watch.pipeline import consider, deliver, reuse
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
-from venice_watch.retry import DOUBTS_MAX
+from venice_watch.pipeline.mounted import look_at
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
 
@@ -176,12 +173,7 @@ class Planner:
     def _consider(self, folder: Folder, case: Case) -> None:
         """Read and decode the file; keep what was found, not the pixels. Blocks."""
         job = case.job
-        if job.signature.size_bytes > consider.SOURCE_BYTES_MAX:
-            raise ImageRefusedError(
-                Code.TOO_LARGE,
-                f"It has {job.signature.size_bytes:,} bytes; files of up to "
-                f"{consider.SOURCE_BYTES_MAX:,} are converted for Venice. Save it smaller.",
-            )
+        consider.refuse_size(job.signature.size_bytes)
         data = read_source(folder.inbox, job.path, job.signature)
         case.source_sha256 = hashlib.sha256(data).digest()
         case.kind = identify(data) or ""
@@ -194,14 +186,22 @@ class Planner:
         )
         case.admitted = replace(admitted, prepared=replace(admitted.prepared, data=b""))
         self._hold_unless_ready(folder, case)
-        if folder.output.on_conflict is OnConflict.SKIP:
-            self._skip_what_is_there(folder, case)
+        fit = admitted.fit
+        facts = deliver.name_facts(
+            job,
+            preset=case.choice.preset,
+            scale=fit.scale,
+            width=fit.result_width,
+            height=fit.result_height,
+            now=self._now,
+        )
+        deliver.refuse_conflict(folder, job, facts)
 
     def _hold_unless_ready(self, folder: Folder, case: Case) -> None:
         assert case.admitted is not None, "admitted before"
         for root in consider.targets(folder).values():
-            if away := why_away(self._mounts, root):
-                raise FolderHeldError(away)
+            if root.is_dir() and (away := look_at(root, self._mounts.get(str(root)))[1]):
+                raise FolderHeldError(f"{root}: {away}")
         spool = self._spool
         wanted = consider.result_bytes_max(case.admitted.fit) * self._config.api.concurrency
         consider.hold_unless_ready(
@@ -212,42 +212,18 @@ class Planner:
             spool_bytes=max(0, wanted + consider.SPOOL_SPARE_BYTES - self._kept_bytes),
         )
 
-    def _skip_what_is_there(self, folder: Folder, case: Case) -> None:
-        assert case.admitted is not None, "admitted before"
-        assert case.choice is not None, "chosen before"
-        fit = case.admitted.fit
-        facts = deliver.name_facts(
-            case.job,
-            preset=case.choice.preset,
-            scale=fit.scale,
-            width=fit.result_width,
-            height=fit.result_height,
-            now=self._now,
-        )
-        path = deliver.result_path(folder, case.job, deliver.result_name(folder, facts, 0))
-        if deliver.is_taken(path):
-            raise SkippedError(f"{path} is there already, and `on_conflict` is `skip`")
-
     async def _pay(self, folder: Folder, case: Case) -> Planned:
         """Decide whether the work has to be paid for."""
         assert case.admitted is not None, "admitted before"
         priors = [await self._ledger.prior(key) for key in case.keys]
         results = [result for prior in priors for result in prior.results]
         twin = self._to_send.get(case.keys[0])
-        match folder.duplicates:
-            case Duplicates.SKIP if results or twin is not None:
-                raise SkippedError(
-                    "the same image was upscaled before with these parameters, and `duplicates` "
-                    "is `skip`"
-                )
-            case Duplicates.REUSE:
-                for result in results:
-                    if at := await asyncio.to_thread(self._find_result, result):
-                        return case.planned(Verdict.FREE, f"its result is there already: {at}")
-            case Duplicates.SKIP | Duplicates.PROCESS:
-                pass
-            case _:
-                assert_never(folder.duplicates)
+        if results or twin is not None:
+            reuse.refuse_duplicate(folder.duplicates)
+        if folder.duplicates is Duplicates.REUSE:
+            for result in results:
+                if at := await asyncio.to_thread(self._find_result, result):
+                    return case.planned(Verdict.FREE, f"its result is there already: {at}")
         await self._refuse_another_doubt(case, priors)
         if folder.duplicates is not Duplicates.PROCESS:
             if any(prior.under_way for prior in priors):
@@ -261,28 +237,28 @@ class Planner:
         return replace(case.planned(Verdict.SEND, message), microusd=price)
 
     def _find_result(self, earlier: Earlier) -> str | None:
-        """Return where the bytes of an earlier result are, or None; blocks."""
-        places = [str(self._spool / earlier.spool_name)] if earlier.kept else []
-        return next(
-            (
-                place
-                for place in (*places, *earlier.delivered)
-                if has_result(Path(place), sha256=earlier.sha256, size_bytes=earlier.size_bytes)
-            ),
-            None,
-        )
+        """Return where the bytes of an earlier result are, or None; blocks. Raises HeldError."""
+        away = ""
+        for place in reuse.places_of(self._spool, earlier):
+            try:
+                for folder in self._config.folders:
+                    if place.is_relative_to(folder.outbox):
+                        mounted = self._mounts.get(str(folder.outbox))
+                        away = look_at(folder.outbox, mounted)[1] or away
+                if reuse.is_at(place, earlier):
+                    return str(place)
+            except OSError as exc:
+                away = f"it cannot be read: {exc.strerror}"
+        if away:
+            raise HeldError(f"the same image was upscaled before; of its result: {away}")
+        return None
 
     async def _refuse_another_doubt(self, case: Case, priors: list[Prior]) -> None:
         """Refuse work that was in doubt too often, unless its file was taken back since."""
-        resends = self._config.api.on_in_doubt is OnInDoubt.RESEND_ONCE
-        if max(prior.doubts for prior in priors) <= (DOUBTS_MAX if resends else 0):
-            return
         earlier = await self._ledger.quarantined(case.source_sha256)
-        if await asyncio.to_thread(_left_quarantine, earlier):
-            return
-        raise ImageRefusedError(
-            Code.IN_DOUBT, "the same image was in doubt already; it is not sent again by itself"
-        )
+        if not await asyncio.to_thread(_left_quarantine, case.job, earlier):
+            doubts = max(prior.doubts for prior in priors)
+            reuse.refuse_another_doubt(self._config.api.on_in_doubt, doubts)
 
 
 def _job(folder: Folder, path: str, signature: Signature, now: float) -> Job:
@@ -310,6 +286,11 @@ def _size_bytes(folder: Path) -> int:
         return 0
 
 
-def _left_quarantine(jobs: list[Job]) -> bool:
-    """Tell whether a file of these was taken back, and its doubts with it; blocks."""
-    return any(job.original_path and not os.path.lexists(job.original_path) for job in jobs)
+def _left_quarantine(job: Job, earlier: list[Job]) -> bool:
+    """Tell whether this file is one of these, taken back, and its doubts with it; blocks."""
+    return any(
+        one.original_path
+        and deliver.is_taken_back(job, one)
+        and not os.path.lexists(one.original_path)
+        for one in earlier
+    )

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 ROWS_MAX = 50  # of one folder's table; --json has all
 REQUEST_S = 15.0  # one request, where none was made yet; Venice's take about that
-WINDOW_S = 62.0  # in which the daemon sends at most a minute's requests
 PROMPT_CHARACTERS = 24  # of a prompt in a table
 CREDIT = ("USD", "DIEM")  # balances that pay for a request; a DIEM is a dollar a day
 _WORDS = {
@@ -87,6 +86,8 @@ class Plan:
             limit = plan.folder.concurrency
             if limit is not None:
                 waves = max(waves, -(-wanted[plan.folder.name] // min(limit, at_once)))
+        from venice_watch.venice.gate import WINDOW_S
+
         rate = self.terms.requests_per_minute
         # a minute's requests go out at once, then those of the next minute
         by_rate_s = 0.0 if rate is None else (total - 1) // rate * WINDOW_S + request_s

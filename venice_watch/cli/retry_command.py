@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from venice_watch.cli.located import REPORT_SUFFIX, locate
+from venice_watch.cli.located import locate
 from venice_watch.cli.options import config_option
 from venice_watch.cli.words import printable
 from venice_watch.errors import Code, VeniceWatchError
+from venice_watch.naming import REPORT_SUFFIX
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config, Folder

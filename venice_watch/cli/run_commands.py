@@ -136,7 +136,7 @@ def exit_code(summary: "Summary") -> int:
     if summary.refused is not None and (summary.waiting or not summary.tally.completed):
         return UNREACHABLE
     tally = summary.tally
-    held = any(not hold.budget for hold in tally.held.values())
+    held = any(hold.budget is None for hold in tally.held.values())
     if tally.quarantined or held or tally.held_images or tally.stuck or summary.troubles:
         return SOME_FAILED
     if summary.waiting or summary.left or summary.tally.undelivered:

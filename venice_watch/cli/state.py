@@ -7,7 +7,7 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,19 +88,6 @@ async def reading(config: "Config", command: str) -> "AsyncIterator[Ledger]":
     with tempfile.TemporaryDirectory(prefix="venice-watch-") as empty:
         async with SqliteLedger(Path(empty, FILE_NAME)) as ledger:
             yield ledger
-
-
-def why_away(mounts: Mapping[str, str], root: Path) -> str | None:
-    """Return why a folder is not the one that it was, by where it was mounted; or None; blocks."""
-    from venice_watch.intake.mounts import mount_of
-    from venice_watch.pipeline.mounted import ACCEPTANCE
-
-    earlier = mounts.get(str(root))
-    if earlier is None or len(earlier) <= len(mount_of(root)[0]):
-        return None
-    if os.path.lexists(root / ACCEPTANCE):
-        return None
-    return f"{root}: its file system is not mounted: until now there was one at {earlier}. Mount it"
 
 
 def is_running(config: "Config") -> bool:

@@ -9,7 +9,7 @@ import click
 
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.cli.state import reading, standings
-from venice_watch.cli.words import printable, usd, when, when_or_none
+from venice_watch.cli.words import printable, usd, usd_text, when, when_or_none
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
@@ -120,8 +120,9 @@ def _describe(facts: dict[str, Any]) -> str:
     for budget in facts["budgets"]:
         whose = "all folders" if budget["folder"] is None else f"folder {budget['folder']}"
         lines.append(
-            f"  {whose}, {budget['days']}: {budget['spent_usd']:.2f} of {budget['limit_usd']:.2f} "
-            f"USD spent or under way, {budget['left_usd']:.2f} left"
+            f"  {whose}, {budget['days']}: {_amount(budget['spent_usd'])} of "
+            f"{_amount(budget['limit_usd'])} USD spent or under way, "
+            f"{_amount(budget['left_usd'])} left"
         )
     if facts["recent"]:
         lines += ["", "last:"]
@@ -130,3 +131,7 @@ def _describe(facts: dict[str, Any]) -> str:
         line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
         lines.append(printable(line))
     return "\n".join(lines)
+
+
+def _amount(amount_usd: float) -> str:
+    return usd_text(round(amount_usd * 1_000_000))

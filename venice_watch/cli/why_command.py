@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from venice_watch.cli.history_command import PAID, ending, is_reused, paid_microusd
-from venice_watch.cli.located import REPORT_SUFFIX, Located, locate, roots_of, spellings
+from venice_watch.cli.history_command import ending, is_reused, paid_microusd
+from venice_watch.cli.located import Located, locate, roots_of, spellings
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.cli.words import printable, usd, usd_text, when, when_or_none
-from venice_watch.job import Attempt, Charge, Job, Retire, State
+from venice_watch.job import SPENT, Attempt, Charge, Job, Retire, State
+from venice_watch.naming import REPORT_SUFFIX
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
@@ -169,7 +171,7 @@ def _attempt_facts(attempt: Attempt) -> dict[str, Any]:
         "status": attempt.status,
         "outcome": attempt.outcome,
         "charge": attempt.charge,
-        "usd": usd(attempt.microusd) if attempt.charge in (*PAID, Charge.RESERVED) else 0.0,
+        "usd": usd(attempt.microusd) if attempt.charge in (*SPENT, Charge.RESERVED) else 0.0,
         "request_id": attempt.request_id,
         "message": attempt.message,
     }
@@ -205,11 +207,10 @@ def _next(job: Job, *, running: bool, owed: bool) -> str | None:
 
 
 def _next_by_itself(job: Job, *, owed: bool) -> str | None:
-    from venice_watch.ledger.questions import IN_HAND, PARKED
 
     due = job.available_at > time.time()
     match job.state:
-        case State.AVAILABLE if job.available_at == PARKED:
+        case State.AVAILABLE if job.available_at == math.inf:
             return "it waits for another file with the same image, whose result will do for both"
         case State.AVAILABLE if due:
             return f"it is tried again at {when(job.available_at)}"
@@ -220,7 +221,7 @@ def _next_by_itself(job: Job, *, owed: bool) -> str | None:
         case State.IN_DOUBT:
             at = f" at {when(job.available_at)}" if due else ""
             return f"it is sent once more{at}, because nobody can tell whether it was charged"
-        case State.STAGED if job.available_at == IN_HAND:
+        case State.STAGED if job.available_at == math.inf:
             return "its result is safe in the state folder, and on its way to the outbox"
         case State.STAGED:
             at = f" at {when(job.available_at)}" if due else ""

@@ -1,4 +1,4 @@
-"""The daemon's life: recover, watch, dispatch, drain.
+"""The daemon's life: recover, watch, work, drain.
 
 One `asyncio.TaskGroup` holds everything that runs; the first unexpected error ends it all, and a
 restart recovers. `run` goes on until told to stop; `once` ends when nothing is left to do.
@@ -9,7 +9,6 @@ import contextlib
 import signal
 from collections import Counter
 from collections.abc import (
-    Awaitable,
     Callable,
     Iterator,
     Mapping,
@@ -23,6 +22,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import report
+from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
@@ -41,8 +41,6 @@ from venice_watch.venice.client import VeniceClient
 from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
 
 SPOOL_NAME = "spool"
-LOOKAHEAD = 2  # images read and decoded while all turns are taken, so that none stays empty
-DELIVERIES_MAX = 8  # results of one folder on their way out; an outbox that hangs stops there
 THREADS_MAX = 64  # for files: a hung share keeps some of them
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
@@ -73,11 +71,6 @@ class Daemon:
         self._notifier = notifier
         self._folders = {folder.name: folder for folder in config.folders}
         self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._busy: Counter[str] = Counter()  # images before or in their turn, by folder
-        self._delivering: Counter[str] = Counter()  # results on their way out, by folder
-        self._in_hand: set[int] = set()  # jobs that a task works on
-        self._tasks: set[asyncio.Task[None]] = set()
         self._gate = Gate(
             clock=clock,
             concurrency=config.api.concurrency,
@@ -117,11 +110,14 @@ class Daemon:
             trackers=self._trackers,
             spool=config.state_dir / SPOOL_NAME,
             spool_lock=asyncio.Lock(),
-            mounted=MountedFolders(ledger, log),
+            in_line={},
+            pinned=Counter(),
+            mounted=MountedFolders(ledger),
             workers=ThreadPoolExecutor(WORKERS, thread_name_prefix="images"),
             clock=clock,
             log=log,
         )
+        self._dispatcher = Dispatcher(self._parts, self._folders, wake=self._wake)
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -135,7 +131,7 @@ class Daemon:
                 helpers.append(group.create_task(self._account.keep_prices()))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
-                await self._dispatch(group, until=None)
+                await self._dispatcher.run(group, until=None)
                 await self._drain(helpers)
         return await report.summarise(self._parts, {})
 
@@ -153,7 +149,7 @@ class Daemon:
                 asked = group.create_task(self._account.wait_asked())
                 for task in (*scans, asked):
                     task.add_done_callback(lambda _task: self._wake.set())
-                await self._dispatch(group, until=lambda: self._is_done([*scans, asked]))
+                await self._dispatcher.run(group, until=lambda: self._is_done([*scans, asked]))
                 await self._drain([*helpers, asked, *scans])
         if show is not None:
             show(await report.measure(self._parts))
@@ -175,8 +171,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin to drain."""
-        self._stopping.set()
-        self._wake.set()
+        self._dispatcher.stop()
 
     async def _recover(self) -> None:
         ignore_lease_breaks()
@@ -219,114 +214,23 @@ class Daemon:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self, number: int) -> None:
-        if self._stopping.is_set() and number == signal.SIGINT:
+        if self._dispatcher.stopping.is_set() and number == signal.SIGINT:
             # the second Ctrl-C of somebody who does not want to wait: what is under way is
             # written down as in doubt at the next start
-            for task in self._tasks:
+            for task in self._dispatcher.tasks:
                 task.cancel()
             return
         self._log.info("daemon.stopping", signal=signal.Signals(number).name)
         self.stop()
 
-    # --- dispatching -----------------------------------------------------------------------------
-
-    async def _dispatch(
-        self, group: asyncio.TaskGroup, *, until: Callable[[], Awaitable[bool]] | None
-    ) -> None:
-        """Claim what is due and start it, until told to stop or `until` says so."""
-        while not self._stopping.is_set():
-            self._wake.clear()
-            job = await self._claim()
-            if job is None:
-                if until is not None and await until():
-                    return
-                await self._wait_for_work()
-                continue
-            folder = self._folders[job.folder]
-            self._busy[folder.name] += 1
-            self._in_hand.add(job.id)
-            task = group.create_task(self._work(folder, job))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _claim(self) -> Job | None:
-        return await self._ledger.claim(
-            now=self._clock.now(),
-            only_folders=self._open_folders(),
-            deliver_in=self._deliverable_folders(),
-        )
-
-    def _deliverable_folders(self) -> list[str]:
-        """Return the folders into which another result may be put; a held one too."""
-        return [name for name in self._folders if self._delivering[name] < DELIVERIES_MAX]
-
-    def _open_folders(self) -> list[str]:
-        """Return the folders from which another image may be begun.
-
-        A folder has as many images in work as it may have turns, and a few more, so that no turn
-        stays empty; what waits for its own folder's limit is in nobody else's way.
-        """
-        ceiling = self._config.api.concurrency
-        limits = {
-            name: min(folder.concurrency or ceiling, ceiling)
-            for name, folder in self._folders.items()
-        }
-        useful = sum(min(self._busy[name], limit) for name, limit in limits.items())
-        now = self._clock.monotonic()
-        return [
-            name
-            for name, limit in limits.items()
-            if self._busy[name] < limit + LOOKAHEAD
-            and useful < ceiling + LOOKAHEAD
-            and self._delivering[name] < DELIVERIES_MAX
-            and self._may_try(name, now)
-        ]
-
-    def _may_try(self, name: str, now: float) -> bool:
-        """Tell whether a folder is not held, or may try one image to see whether it still is."""
-        hold = self._parts.tally.held.get(name)
-        return hold is None or (now >= hold.until and self._busy[name] == 0)
-
-    async def _wait_for_work(self) -> None:
-        """Wait for an arrival, a finished task, the next job's time, or the end of a hold."""
-        due_at = await self._ledger.next_due_at(
-            only_folders=self._open_folders(), deliver_in=self._deliverable_folders()
-        )
-        waits_s = [] if due_at is None else [max(0.0, due_at - self._clock.now())]
-        now = self._clock.monotonic()
-        holds = self._parts.tally.held.values()
-        waits_s += [hold.until - now for hold in holds if hold.until > now]
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(waits_s, default=None)):
-                await self._wake.wait()
-
-    async def _work(self, folder: Folder, job: Job) -> None:
-        counters = [self._busy]
-
-        def on_sent() -> None:
-            counters.pop()[folder.name] -= 1
-            self._delivering[folder.name] += 1
-            counters.append(self._delivering)
-            self._wake.set()
-
-        try:
-            await line.work(self._parts, folder, job, on_sent)
-        except Exception:  # noqa: BLE001 - the last place where it can be caught
-            # what is under way elsewhere is paid for, and must not be cut off by this
-            self._log.exception("job.bug", folder=folder.name, path=job.path)
-        finally:
-            self._in_hand.discard(job.id)
-            counters.pop()[folder.name] -= 1
-            self._wake.set()
-
     async def _drain(self, helpers: Sequence[asyncio.Task[Any]]) -> None:
         """Finish what is under way, begin nothing, and stop the rest."""
         self._notifier.send(STOPPING=1, STATUS="finishing what is under way")
         await self._gate.close()
-        if self._tasks:
-            self._log.info("daemon.draining", under_way=len(self._tasks))
+        if self._dispatcher.tasks:
+            self._log.info("daemon.draining", under_way=len(self._dispatcher.tasks))
             longest_s = self._config.api.timeouts.total_s + 30.0
-            _, late = await asyncio.wait(self._tasks, timeout=max(GRACE_S, longest_s))
+            _, late = await asyncio.wait(self._dispatcher.tasks, timeout=max(GRACE_S, longest_s))
             for task in late:
                 task.cancel()
         for helper in helpers:
@@ -339,8 +243,13 @@ class Daemon:
         down = self._gate.failures_in_a_row >= failures_max
         if self._account.asked and (self._gate.halted is not None or down):
             return not self._gate.in_flight
-        if self._tasks or not all(task.done() for task in beginnings):
+        if self._dispatcher.tasks or not all(task.done() for task in beginnings):
             return False
+        due_at = await self._ledger.next_due_at(
+            only_folders=list(self._folders), deliver_in=list(self._folders)
+        )
+        if due_at is None:
+            return True  # what is left waits for no time: only a restart can settle it
         tally = self._parts.tally
         held = Counter(folder for folder, _path in tally.held_images)
         counts = await self._ledger.counts()
@@ -360,7 +269,7 @@ class Daemon:
     async def _keep_owed(self) -> None:
         while True:
             await self._clock.sleep(OWED_S)
-            await line.put_owed_away(self._parts, self._folders, without=self._in_hand)
+            await line.put_owed_away(self._parts, self._folders, without=self._dispatcher.in_hand)
 
     async def _keep_notified(self) -> None:
         """Tell systemd that the loop turns, and how things stand."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from venice_watch.budget import current, turns_at
+from venice_watch.budget import turns_at
 from venice_watch.job import ACTIVE
 from venice_watch.ledger import FolderCounts
 from venice_watch.pipeline.passage import Parts, Tally
@@ -88,21 +88,27 @@ def _troubles(parts: Parts) -> list[tuple[str, str]]:
     tally = parts.tally
     found: list[tuple[str, str]] = []
     if parts.ledger.trouble is not None:
-        found.append(("ledger", f"{parts.ledger.trouble}. Everything waits until it is mended."))
-    if tally.spool is not None:
-        found.append(("spool", f"{tally.spool}. A paid result waits in memory for room."))
+        found.append(
+            ("ledger", f"{parts.ledger.trouble}. Everything waits: make room on its disk.")
+        )
+    found += [
+        ("spool", f"{why}. A paid result waits in memory: make room.")
+        for why in sorted(set(tally.unwritten.values()))
+    ]
     if parts.gate.halted is not None:
         found.append(("account", parts.gate.halted))
-    now = parts.clock.now()
-    for limit, reached in tally.budgets.items():
-        if current(limit, now) == reached:
-            again = datetime.fromtimestamp(turns_at(limit, now)).astimezone()
-            why = f"reached; sending goes on at {again.isoformat('T', 'minutes')}"
-            found.append((f"budget of {reached.whose} for this {limit.period}", why))
+    reached = {hold.budget for hold in tally.held.values() if hold.budget is not None}
+    for budget in sorted(reached, key=str):
+        turn = turns_at(budget.limit, parts.clock.now())
+        again = datetime.fromtimestamp(turn).astimezone().isoformat("T", "minutes")
+        why = f"reached; sending goes on at {again}, or after a restart with a larger budget"
+        found.append((f"budget of {budget.whose} for this {budget.limit.period}", why))
     for name, tracker in parts.trackers.items():
         if tracker.trouble is not None:
             found.append((f"inbox of {name}", tracker.trouble))
-    found += [(f"folder {name}", hold.why) for name, hold in tally.held.items() if not hold.budget]
+    found += [
+        (f"folder {name}", hold.why) for name, hold in tally.held.items() if hold.budget is None
+    ]
     found += [(f"{folder}/{path}", why) for (folder, path), why in tally.held_images.items()]
     found += [
         (f"{folder}/{path}", f"paid for and safe in the spool, but not delivered: {why}")

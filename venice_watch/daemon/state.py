@@ -55,7 +55,11 @@ def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:
     if trouble is None:
         log.info("ledger.writable_again")
     else:
-        log.error("ledger.unwritable", error=trouble, next="everything waits until it is mended")
+        log.error(
+            "ledger.unwritable",
+            error=trouble,
+            next="everything waits; make room on its disk, or mend it",
+        )
 
 
 def prepare_state(state_dir: Path) -> None:

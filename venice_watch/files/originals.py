@@ -37,9 +37,8 @@ from venice_watch.files.source import (
     sign,
 )
 from venice_watch.job import Signature
-from venice_watch.naming import numbered
+from venice_watch.naming import REPORT_SUFFIX, numbered
 
-REPORT_SUFFIX = ".error.json"
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
 
 

@@ -116,27 +116,28 @@ class SpoolFile:
 
 
 def has_result(path: Path, *, sha256: bytes, size_bytes: int) -> bool:
-    """Tell whether a regular file holds exactly these bytes; one in trouble holds none."""
+    """Tell whether a regular file holds exactly these bytes.
+
+    Raises OSError where that cannot be told.
+    """
     try:
         status = path.lstat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest() == sha256
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest() == sha256
 
 
-def restore(spool: Path, name: str, source: Path, *, sha256: bytes, size_bytes: int) -> bool:
+def restore(spool: Path, name: str, source: Path, *, sha256: bytes) -> bool:
     """Copy a delivered result back into the spool; False if it is no longer those bytes.
 
-    Raises OSError where the spool is in trouble.
+    Raises OSError where either is in trouble.
     """
-    if not has_result(source, sha256=sha256, size_bytes=size_bytes):
-        return False
     file = SpoolFile(spool)
     try:
-        with contextlib.suppress(OSError), source.open("rb") as reader:
+        with source.open("rb") as reader:
             while piece := reader.read(COPY_BYTES):
                 file.write(piece)
         if file.sha256 != sha256:

@@ -1,6 +1,7 @@
 """Which file system a folder is on, and whether the kernel announces every change there."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 # local file systems whose events and leases were measured to be right; all others are scanned
@@ -9,29 +10,74 @@ NETWORK = frozenset("nfs nfs4 cifs smb3 smbfs 9p ceph glusterfs afs ncpfs lustre
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One line of /proc/self/mountinfo."""
+
+    point: str
+    root: str  # what of its file system is mounted there
+    device: str
+    kind: str
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a path is at or below the mount point."""
+        return path == self.point or path.startswith(self.point.rstrip("/") + "/")
+
+
 def file_system_of(folder: Path) -> str:
-    """Return the type of the file system that holds `folder`."""
-    return mount_of(folder)[1]
+    """Return the type of the file system that holds `folder`, by the longest mount point."""
+    mount = _find(_read(), os.path.realpath(folder))
+    return "unknown" if mount is None else mount.kind
 
 
-def mount_of(folder: Path) -> tuple[str, str]:
-    """Return where the file system of `folder` is mounted and of which type it is.
+def mount_point_of(folder: Path) -> str:
+    """Return where what `folder` shows is mounted; "" where the kernel does not tell.
 
-    By the longest mount point; ("", "unknown") where the kernel does not tell.
+    A folder that is mounted over itself (as systemd does for `ReadWritePaths=`) shows what is
+    there without that mount: then it is where its surroundings are mounted.
     """
-    real = os.path.realpath(folder)
-    best, kind = "", "unknown"
+    mounts = _read()
+    mount = _find(mounts, os.path.realpath(folder))
+    while mount is not None and mount.point != "/":
+        around = _find([one for one in mounts if one.point != mount.point], mount.point)
+        if around is None or not _shows_the_same(mount, around):
+            break
+        mount = around
+    return "" if mount is None else mount.point
+
+
+def _shows_the_same(mount: Mount, around: Mount) -> bool:
+    inside = mount.point[len(around.point.rstrip("/")) :]
+    return mount.device == around.device and mount.root == around.root.rstrip("/") + inside
+
+
+def _find(mounts: list[Mount], real: str) -> Mount | None:
+    """Return the mount with the longest point above a path; a later one covers an earlier one."""
+    best: Mount | None = None
+    for mount in mounts:
+        if mount.covers(real) and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def _read() -> list[Mount]:
     try:
         lines = MOUNTINFO.read_text(errors="surrogateescape").splitlines()
     except OSError:
-        return best, kind
+        return []
+    found = []
     for line in lines:
         before, _, after = line.partition(" - ")
-        mount_point = _unescape(before.split()[4])
-        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
-        if inside and len(mount_point) >= len(best):  # a later mount covers an earlier one
-            best, kind = mount_point, after.split()[0]
-    return best, kind
+        _id, _parent, device, root, point = before.split()[:5]
+        found.append(
+            Mount(
+                point=_unescape(point),
+                root=_unescape(root),
+                device=device,
+                kind=after.split()[0],
+            )
+        )
+    return found
 
 
 def _unescape(text: str) -> str:

@@ -28,6 +28,14 @@ class UnderWayError(VeniceWatchError):
     """A request for the very same work is under way."""
 
 
+class WorkMovedOnError(VeniceWatchError):
+    """The same work was done, or came into doubt, since the caller asked about it."""
+
+
+class LedgerTroubleError(VeniceWatchError):
+    """The ledger cannot be written just now, and this step must not wait for it."""
+
+
 class BudgetReachedError(VeniceWatchError):
     """A request would cost more than a budget has left."""
 
@@ -52,6 +60,8 @@ class Order:
     parameters: str
     microusd: int  # the worst case, reserved
     alone: bool = True  # no other request for the same work may be under way
+    results: int = 0  # of the same work, as `prior` told: more of them mean that it is done
+    doubts: int = 0  # likewise: more of them may forbid the request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +92,9 @@ class Result:
 class Earlier:
     """A paid result of earlier work, and where its bytes may still be."""
 
-    spool_name: str
+    result: Result
     kept: bool  # its file is in the spool
     delivered: tuple[str, ...]  # absolute paths in outboxes, the newest first
-    sha256: bytes
-    size_bytes: int
-    width: int
-    height: int
-    scale: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +169,8 @@ class Ledger(Protocol):
     ) -> Attempt:
         """Reserve the money and write the attempt down, before the first byte leaves.
 
-        `day` is today's, local. Raises BudgetReachedError, or UnderWayError for an order that
-        must be alone; nothing has changed then.
+        `day` is today's, local. Raises BudgetReachedError, WorkMovedOnError, UnderWayError for an
+        order that must be alone, or LedgerTroubleError; nothing has changed then.
         """
 
     async def park(self, job: Job, order: Order, *, now: float) -> Job:
@@ -257,11 +262,13 @@ class Ledger(Protocol):
     async def spooled(self) -> list[str]:
         """Return the names in the spool that jobs still need."""
 
-    async def trim(self, *, kept_bytes_max: int, missing_bytes: int = 0) -> list[str]:
+    async def trim(
+        self, *, kept_bytes_max: int, missing_bytes: int = 0, pinned: Collection[str] = ()
+    ) -> list[str]:
         """Give up kept results, the longest unused first; return the names to remove.
 
         As many as it takes to keep at most `kept_bytes_max`, and to free `missing_bytes`. What a
-        staged job needs stays.
+        staged job needs stays, and so do those `pinned`.
         """
 
     async def prior(self, work_key: bytes) -> Prior:

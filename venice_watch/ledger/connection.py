@@ -5,6 +5,7 @@ belongs to one process (the state folder's lock sees to it); others open it read
 """
 
 import asyncio
+import errno
 import functools
 import os
 import sqlite3
@@ -15,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from venice_watch.errors import StateUnusableError
+from venice_watch.errors import StateTroubleError, StateUnusableError
+from venice_watch.ledger import LedgerTroubleError
 
 RETRY_S = 2.0  # between tries while the disk is in trouble
 _DISK_TROUBLE = (
@@ -36,11 +38,26 @@ def verb(
     function: Callable[Concatenate[_Self, _P], _T],
 ) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]:
     """Make a coroutine of `function` that runs as one transaction in the writer's thread."""
+    return _as_coroutine(function, waits=True)
 
+
+def hasty_verb(
+    function: Callable[Concatenate[_Self, _P], _T],
+) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]:
+    """Make a verb that raises LedgerTroubleError where another would wait for the disk.
+
+    For what is true only now: hours later the caller would have to look again.
+    """
+    return _as_coroutine(function, waits=False)
+
+
+def _as_coroutine(
+    function: Callable[Concatenate[_Self, _P], _T], *, waits: bool
+) -> Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]:
     @functools.wraps(function)
     async def call(self: _Self, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         bound = functools.partial(function, self, *args, **kwargs)
-        return await self.transact(bound)
+        return await self.transact(bound, waits=waits)
 
     # mypy cannot see that the wrapper's `self` is positional
     return cast("Callable[Concatenate[_Self, _P], Coroutine[Any, Any, _T]]", call)
@@ -104,7 +121,8 @@ class Connection:
                 self._db.execute("PRAGMA synchronous = FULL")
             _migrate(self._db, self._path, read_only=self._read_only)
         except (sqlite3.Error, OSError) as exc:
-            raise StateUnusableError(
+            kind = StateTroubleError if _may_pass(exc) else StateUnusableError
+            raise kind(
                 f"{self._path}: the ledger cannot be opened: {exc}. Check that the state folder "
                 "is on a local disk with space left, and may be written by this user."
             ) from exc
@@ -113,23 +131,27 @@ class Connection:
         if self._db is not None:
             self._db.close()
 
-    async def transact(self, function: Callable[[], _T]) -> _T:
+    async def transact(self, function: Callable[[], _T], *, waits: bool = True) -> _T:
         """Run `function` in the writer's thread, as one transaction.
 
         While the disk is full or fails, nothing can be written down and so nothing may go on:
-        the verb waits and is tried again. It was rolled back, so that is safe.
+        the verb waits and is tried again. It was rolled back, so that is safe. One that does not
+        wait raises LedgerTroubleError.
         """
         loop = asyncio.get_running_loop()
         while True:
             try:
-                value = await loop.run_in_executor(self._thread, self._transact, function)
+                value, written = await loop.run_in_executor(self._thread, self._transact, function)
             except sqlite3.OperationalError as exc:
                 if self._read_only or exc.sqlite_errorcode & 0xFF not in _DISK_TROUBLE:
                     raise
                 self._tell(f"{self._path}: {exc}")
+                if not waits:
+                    raise LedgerTroubleError(f"{self._path}: {exc}") from exc
                 await asyncio.sleep(RETRY_S)
             else:
-                self._tell(None)
+                if written:  # what only reads says nothing of the disk
+                    self._tell(None)
                 return value
 
     def _tell(self, trouble: str | None) -> None:
@@ -137,9 +159,11 @@ class Connection:
             self.trouble = trouble
             self._on_trouble(trouble)
 
-    def _transact(self, function: Callable[[], _T]) -> _T:
+    def _transact(self, function: Callable[[], _T]) -> tuple[_T, bool]:
+        """Run a transaction; return what it gave, and whether anything was written."""
         assert self._db is not None, "the ledger is used inside its `async with`"
-        self._db.execute("BEGIN" if self._read_only else "BEGIN IMMEDIATE")
+        changes = self._db.total_changes
+        self._db.execute("BEGIN")  # one connection writes: nobody can come between
         try:
             value = function()
             self._db.execute("COMMIT")
@@ -147,11 +171,19 @@ class Connection:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        return value
+        return value, self._db.total_changes != changes
 
     def _execute(self, sql: str, values: Sequence[Any] | dict[str, Any] = ()) -> sqlite3.Cursor:
         assert self._db is not None
         return self._db.execute(sql, values)
+
+
+def _may_pass(error: sqlite3.Error | OSError) -> bool:
+    """Tell whether opening again later may help: a disk that is full or fails."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY)
 
 
 def _migrate(db: sqlite3.Connection, path: Path, *, read_only: bool) -> None:

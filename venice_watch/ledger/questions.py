@@ -6,19 +6,18 @@ from typing import Any
 
 from venice_watch.budget import Budget
 from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature
-from venice_watch.ledger import Earlier, FolderCounts, Prior, Spending
+from venice_watch.ledger import Earlier, FolderCounts, Prior, Result, Spending
 from venice_watch.ledger.connection import Connection, verb
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
+    PARKED,
     read_attempt,
     read_job,
     read_signature,
 )
 
-IN_HAND = 9e12  # `available_at` of a staged job that somebody is delivering: never due
-PLACES_MAX = 16  # deliveries of one work that are looked through for its bytes
-PARKED = 8e12  # of one that waits for a request for the same work; written out in the index
+PLACES_MAX = 64  # deliveries of one work that are looked through for its bytes
 _SPENT = "charge IN ('reserved', 'charged', 'unknown', 'lost')"  # what a budget counts
 
 
@@ -74,11 +73,6 @@ class Questions(Connection):
     @verb
     def prior(self, work_key: bytes) -> Prior:
         """Return what is known of a piece of work."""
-        [(doubts,)] = self._execute(
-            "SELECT count(*) FROM attempts WHERE work_key = ? AND charge IN ('unknown', 'lost') "
-            "AND pardoned = 0",
-            (work_key,),
-        )
         rows = self._execute(
             "SELECT spool_name, kept, sha256, size_bytes, width, height, scale FROM results "
             "WHERE work_key = ? ORDER BY kept DESC, used_at DESC",
@@ -90,22 +84,36 @@ class Questions(Connection):
             (work_key, PLACES_MAX),
         ).fetchall()
         return Prior(
-            doubts=doubts,
+            doubts=self._count_doubts(work_key),
             under_way=self._is_under_way(work_key),
             results=tuple(
                 Earlier(
-                    spool_name=name,
+                    result=Result(
+                        spool_name=name,
+                        width=width,
+                        height=height,
+                        scale=scale,
+                        sha256=sha256,
+                        size_bytes=size_bytes,
+                    ),
                     kept=bool(kept),
                     delivered=tuple(os.fsdecode(at) for at, of in delivered if of == name),
-                    sha256=sha256,
-                    size_bytes=size_bytes,
-                    width=width,
-                    height=height,
-                    scale=scale,
                 )
                 for name, kept, sha256, size_bytes, width, height, scale in rows
             ),
         )
+
+    def _count_doubts(self, work_key: bytes) -> int:
+        [(doubts,)] = self._execute(
+            "SELECT count(*) FROM attempts WHERE work_key = ? AND charge IN ('unknown', 'lost') "
+            "AND pardoned = 0",
+            (work_key,),
+        )
+        return int(doubts)
+
+    def _count_results(self, work_key: bytes) -> int:
+        [(results,)] = self._execute("SELECT count(*) FROM results WHERE work_key = ?", (work_key,))
+        return int(results)
 
     def _is_under_way(self, work_key: bytes) -> bool:
         found = self._execute(

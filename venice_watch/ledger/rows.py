@@ -1,11 +1,16 @@
 """Rows of the SQLite ledger as values."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from venice_watch.job import Attempt, Charge, Job, Retire, Signature, State
 
+# `available_at` of a job that waits for no time: for a request for the same work (the number is
+# written out in an index), or for the end of its delivery
+PARKED = 8e12
+IN_HAND = 9e12
 JOB_COLUMNS = (
     "id, folder, path, state, generation, device, inode, size_bytes, mtime_ns, ctime_ns, "
     "incomplete, attempts, available_at, created_at, updated_at, preset, parameters, "
@@ -36,7 +41,7 @@ def read_job(row: Sequence[Any]) -> Job:
         signature=read_signature(row[5:10]),
         incomplete=bool(row[10]),
         attempts=row[11],
-        available_at=row[12],
+        available_at=math.inf if row[12] >= PARKED else row[12],
         created_at=row[13],
         updated_at=row[14],
         preset=row[15],

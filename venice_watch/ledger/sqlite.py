@@ -27,16 +27,21 @@ from venice_watch.ledger import (
     Result,
     StaleError,
     UnderWayError,
+    WorkMovedOnError,
 )
-from venice_watch.ledger.connection import verb
-from venice_watch.ledger.questions import IN_HAND, PARKED, marks
+from venice_watch.ledger.connection import hasty_verb, verb
+from venice_watch.ledger.questions import marks
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
+    IN_HAND,
     JOB_COLUMNS,
+    PARKED,
     read_attempt,
     read_job,
 )
 from venice_watch.ledger.steps import Steps
+
+RESEND_WAITS_S = 600.0  # at most, for what else is due in its folders
 
 
 class SqliteLedger(Steps):
@@ -86,8 +91,13 @@ class SqliteLedger(Steps):
             return self._change(staged[1], now=now, available_at=IN_HAND)
         waiting = self._next_due(State.AVAILABLE, now, only_folders)
         doubtful = self._next_due(State.IN_DOUBT, now, only_folders)
-        # what is in doubt comes last: should we die again, it would be in doubt twice
-        if doubtful is not None and (waiting is None or doubtful[0] > waiting[0]):
+        # what is in doubt comes last: should we die again, it would be in doubt twice. But not for
+        # ever: a folder may never be empty.
+        if doubtful is not None and (
+            waiting is None
+            or doubtful[0] > waiting[0]
+            or doubtful[1].available_at < now - RESEND_WAITS_S
+        ):
             waiting = doubtful
         return None if waiting is None else self._step(waiting[1], Verb.CLAIM, now=now)
 
@@ -105,7 +115,7 @@ class SqliteLedger(Steps):
         ).fetchone()
         return None if row is None else (row[0], read_job(row[1:]))
 
-    @verb
+    @hasty_verb
     def begin(
         self, job: Job, order: Order, *, day: str, budgets: Sequence[Budget] = (), now: float
     ) -> Attempt:
@@ -113,6 +123,10 @@ class SqliteLedger(Steps):
         self._take_order(job, order, now)  # first: who comes too late is told so; undone if refused
         if order.alone and self._is_under_way(order.work_key):
             raise UnderWayError(f"the work of job {job.id} is under way for another one")
+        if self._count_doubts(order.work_key) > order.doubts or (
+            order.alone and self._count_results(order.work_key) > order.results
+        ):
+            raise WorkMovedOnError("the same image was sent for another file meanwhile")
         for budget in budgets:
             spent = self._spent(budget)
             if spent + order.microusd > budget.limit.microusd:
@@ -177,7 +191,9 @@ class SqliteLedger(Steps):
         return self._stage(job, result, now=now)
 
     @verb
-    def trim(self, *, kept_bytes_max: int, missing_bytes: int = 0) -> list[str]:
+    def trim(
+        self, *, kept_bytes_max: int, missing_bytes: int = 0, pinned: Collection[str] = ()
+    ) -> list[str]:
         """Give up kept results, the longest unused first; return the names to remove."""
         [(kept_bytes,)] = self._execute(
             "SELECT ifnull(sum(size_bytes), 0) FROM results WHERE kept = 1"
@@ -193,6 +209,8 @@ class SqliteLedger(Steps):
         for name, size_bytes in rows:
             if excess_bytes <= 0:
                 break
+            if name in pinned:
+                continue
             self._execute("UPDATE results SET kept = 0 WHERE spool_name = ?", (name,))
             given_up.append(name)
             excess_bytes -= size_bytes

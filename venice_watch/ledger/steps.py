@@ -7,7 +7,8 @@ import os
 
 from venice_watch.job import TRANSITIONS, Attempt, Charge, Closing, Job, Verb
 from venice_watch.ledger import NameReservedError, Order, Result, StaleError
-from venice_watch.ledger.questions import IN_HAND, Questions
+from venice_watch.ledger.questions import Questions
+from venice_watch.ledger.rows import IN_HAND
 
 
 class Steps(Questions):

@@ -65,6 +65,16 @@ def rules_digest(config: Config, folder: Folder) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def refuse_size(size_bytes: int) -> None:
+    """Refuse a file that is too large to be read into memory."""
+    if size_bytes > SOURCE_BYTES_MAX:
+        raise ImageRefusedError(
+            Code.TOO_LARGE,
+            f"It has {size_bytes:,} bytes; files of up to {SOURCE_BYTES_MAX:,} are converted for "
+            "Venice. Save it smaller.",
+        )
+
+
 def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe, rules.Choice]:
     """Return what the file is, and what the folder's rules make of it; blocks.
 
@@ -176,7 +186,7 @@ def _hold_unless_folder(outbox: Path, path: str) -> None:
 def work_key(sent: bytes, parameters: Parameters, contract: Contract | None) -> bytes:
     """Return the identity of a piece of paid work: bytes, parameters, contract."""
     digest = hashlib.sha256(hashlib.sha256(sent).digest())
-    digest.update(f"{parameters.canonical()}\n{contract or ''}".encode())
+    digest.update(f"{parameters.identity()}\n{contract or ''}".encode())
     return digest.digest()
 
 

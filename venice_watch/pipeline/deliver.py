@@ -13,16 +13,17 @@ from pathlib import Path
 
 from venice_watch import __version__, naming
 from venice_watch.config.model import Folder, OnConflict, Originals
-from venice_watch.errors import VeniceWatchError
+from venice_watch.errors import Code, VeniceWatchError
 from venice_watch.files import originals, place
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.files.spool import drop_spooled
 from venice_watch.images.png import BrokenPngError, verify_file
-from venice_watch.job import Attempt, Charge, Job, Retire
+from venice_watch.job import SPENT, Attempt, Job, Retire
 from venice_watch.ledger import NameReservedError, StaleError
+from venice_watch.pipeline.consider import SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
 
-QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + originals.REPORT_SUFFIX)
+QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + naming.REPORT_SUFFIX)
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
 
 
@@ -86,11 +87,7 @@ def result_name(folder: Folder, facts: naming.NameFacts, number: int) -> str:
 
 def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
     """Return the report that lies beside a quarantined file."""
-    spent = sum(
-        attempt.microusd
-        for attempt in attempts
-        if attempt.charge in (Charge.CHARGED, Charge.UNKNOWN, Charge.LOST)
-    )
+    spent = sum(attempt.microusd for attempt in attempts if attempt.charge in SPENT)
     return {
         "code": job.code,
         "message": job.message,
@@ -114,6 +111,17 @@ def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
         "version": __version__,
         "job": f"{job.id}-{round(job.created_at * 1e6)}",  # tells two ledgers' jobs apart
     }
+
+
+def refuse_conflict(folder: Folder, job: Job, facts: naming.NameFacts) -> None:
+    """Find out for free that a result would not be wanted, with `on_conflict: skip`; blocks.
+
+    Raises SkippedError.
+    """
+    if folder.output.on_conflict is OnConflict.SKIP:
+        path = result_path(folder, job, result_name(folder, facts, 0))
+        if is_taken(path):
+            raise SkippedError(f"{path} is there already, and `on_conflict` is `skip`")
 
 
 def _time_text(when: float) -> str:
@@ -145,7 +153,6 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
     passage.job = await parts.ledger.complete(
         passage.job, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
     )
-    await make_room(parts)
     parts.tally.completed += 1
     parts.tally.settle(*passage.key)
     passage.log.info(
@@ -156,6 +163,10 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
         seconds=round(parts.clock.now() - passage.job.created_at, 2),
     )
     await retire(parts, passage)
+    try:
+        await make_room(parts)
+    except OSError as exc:
+        parts.log.warning("spool.unreadable", spool=str(parts.spool), error=exc.strerror)
 
 
 async def _check_spooled(spooled: Path) -> None:
@@ -181,6 +192,7 @@ async def make_room(parts: Parts, wanted_bytes: int = 0) -> None:
         names = await parts.ledger.trim(
             kept_bytes_max=parts.config.keep_results,
             missing_bytes=max(0, wanted_bytes - usage.free),
+            pinned=+parts.pinned,
         )
         for name in names:
             try:
@@ -284,6 +296,12 @@ async def retire(parts: Parts, passage: Passage) -> None:
             tracker.left(job.path)
 
 
+def is_taken_back(job: Job, earlier: Job) -> bool:
+    """Tell whether a file may be the one that was quarantined: moved, or copied with its time."""
+    now, then = job.signature, earlier.signature
+    return (now.size_bytes, now.mtime_ns) == (then.size_bytes, then.mtime_ns)
+
+
 def _targets_of(folder: Folder, job: Job) -> list[Path]:
     """Return where the original is to be put, if it is to move."""
     root = {Retire.ARCHIVE: folder.archive, Retire.QUARANTINE: folder.quarantine}.get(
@@ -295,13 +313,15 @@ def _targets_of(folder: Folder, job: Job) -> list[Path]:
 async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
     """Remove the reports of files that somebody took back from the quarantine."""
     assert passage.source_sha256 is not None, "read before"
-    quarantine, source_sha256 = passage.folder.quarantine, passage.source_sha256
-    for earlier in await parts.ledger.quarantined(source_sha256):
+    for earlier in await parts.ledger.quarantined(passage.source_sha256):
         assert earlier.original_path is not None
         original = Path(earlier.original_path)
-        # a quarantine that is not mounted tells nothing about what is in it
-        if await _is_away(parts, quarantine):
+        folder = parts.folder_named(earlier.folder)
+        # a quarantine that is not mounted, or no longer known, tells nothing about what is in it
+        if folder is None or await _is_away(parts, folder.quarantine):
             continue
+        if earlier.code == Code.IN_DOUBT and not is_taken_back(passage.job, earlier):
+            continue  # deleted, or renamed: nobody's word that it may be paid for again
         if not await asyncio.to_thread(is_taken, original):
             await asyncio.to_thread(originals.remove_report, original)
             await parts.ledger.left_quarantine(earlier, now=parts.clock.now())

@@ -10,7 +10,14 @@ from venice_watch.config.model import OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.job import FINAL, Attempt, Charge, Closing, State
-from venice_watch.ledger import BudgetReachedError, Known, StaleError, UnderWayError
+from venice_watch.ledger import (
+    BudgetReachedError,
+    Known,
+    LedgerTroubleError,
+    StaleError,
+    UnderWayError,
+    WorkMovedOnError,
+)
 from venice_watch.outcome import Doubtful, Failure
 from venice_watch.pipeline.consider import (
     FolderHeldError,
@@ -106,8 +113,6 @@ async def settle_request(
             )
         case _:
             assert_never(decision)
-    if failure.charge is Charge.NONE:
-        parts.tally.lift_budgets()
 
 
 async def _decide(
@@ -152,6 +157,13 @@ async def _put_back(
         message=why,
         now=now,
     )
+    _give_back(parts, closing)
+
+
+def _give_back(parts: Parts, closing: Closing | None) -> None:
+    """Let folders that wait for their budget try again, where a request has cost nothing."""
+    if closing is not None and closing.charge is Charge.NONE:
+        parts.tally.lift_budgets()
 
 
 async def _discard(
@@ -181,6 +193,7 @@ async def _discard(
         known=known,
         now=parts.clock.now(),
     )
+    _give_back(parts, closing)
     parts.tally.settle(*passage.key)
     parts.tally.quarantined += 1
     passage.log.warning("image.quarantined", code=code, reason=message)
@@ -246,7 +259,13 @@ async def _on_draining(parts: Parts, passage: Passage, _error: DrainingError) ->
     await _put_back(parts, passage, "stopped before it was sent")
 
 
-async def _on_contract_changed(parts: Parts, passage: Passage, error: ContractChangedError) -> None:
+async def _on_ledger_trouble(parts: Parts, passage: Passage, error: LedgerTroubleError) -> None:
+    await _put_back(parts, passage, str(error))
+
+
+async def _on_considered_again(
+    parts: Parts, passage: Passage, error: ContractChangedError | WorkMovedOnError
+) -> None:
     passage.log.info("image.considered_again", reason=str(error))
     await _put_back(parts, passage, str(error))
 
@@ -274,7 +293,7 @@ async def _on_budget_reached(parts: Parts, passage: Passage, error: BudgetReache
         )
     wait_s = min(BUDGET_LOOK_S, turns_in_s)  # a wall clock may be set meanwhile
     until = parts.clock.monotonic() + wait_s
-    parts.tally.held[passage.folder.name] = Hold(why=str(error), until=until, budget=True)
+    parts.tally.held[passage.folder.name] = Hold(why=str(error), until=until, budget=budget)
     await _put_back(parts, passage, str(error))
 
 
@@ -345,7 +364,9 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (SourceChangedError, _on_changed),
     (UnsafeSourceError, _on_changed),
     (DrainingError, _on_draining),
-    (ContractChangedError, _on_contract_changed),
+    (ContractChangedError, _on_considered_again),
+    (WorkMovedOnError, _on_considered_again),
+    (LedgerTroubleError, _on_ledger_trouble),
     (ResultLostError, _on_result_lost),
     (UnderWayError, _on_under_way),
     (BudgetReachedError, _on_budget_reached),

@@ -1,17 +1,19 @@
 """The line: one claimed job, taken as far as it goes; and what a dead process left on it."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
-from venice_watch.config.model import Folder, OnConflict
-from venice_watch.errors import Code, ImageRefusedError
+from venice_watch.config.model import Folder
 from venice_watch.files.source import read_source
 from venice_watch.images.probe import Probe
 from venice_watch.images.signature import identify
 from venice_watch.job import Job, State
+from venice_watch.ledger import Order
 from venice_watch.pipeline import consider, deliver, failures
-from venice_watch.pipeline.consider import Admitted, FolderHeldError, SkippedError
+from venice_watch.pipeline.consider import Admitted, FolderHeldError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.reuse import reuse
 from venice_watch.pipeline.send import order_of, send, settle_stranger
@@ -46,7 +48,7 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
     del data  # what is sent is in `admitted`; a converted original need not stay in memory
-    passage.order = order = order_of(parts, passage, admitted)
+    order = await _order(parts, passage, admitted)
     if not await reuse(parts, passage, order):
         await send(parts, passage, admitted, order)
     del admitted  # the result is on the disk
@@ -56,12 +58,7 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
 
 async def _read(passage: Passage) -> bytes:
     signature = passage.job.signature
-    if signature.size_bytes > consider.SOURCE_BYTES_MAX:
-        raise ImageRefusedError(
-            Code.TOO_LARGE,
-            f"It has {signature.size_bytes:,} bytes; files of up to "
-            f"{consider.SOURCE_BYTES_MAX:,} are converted for Venice. Save it smaller.",
-        )
+    consider.refuse_size(signature.size_bytes)
 
     def read() -> tuple[bytes, bytes]:
         data = read_source(passage.folder.inbox, passage.job.path, signature)
@@ -90,13 +87,28 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     for (name, path), why in parts.tally.undelivered.items():
         if name == passage.folder.name:
             raise FolderHeldError(f"a result waits for the outbox already ({path}): {why}")
-    if passage.folder.output.on_conflict is OnConflict.SKIP:
-        await asyncio.to_thread(_skip_what_is_there, parts, passage, admitted)
+    facts = deliver.name_facts(
+        passage.job,
+        preset=passage.choice.preset,
+        scale=admitted.fit.scale,
+        width=admitted.fit.result_width,
+        height=admitted.fit.result_height,
+        now=parts.clock.now(),
+    )
+    await asyncio.to_thread(deliver.refuse_conflict, passage.folder, passage.job, facts)
     hold = parts.tally.held.get(passage.folder.name)
-    if hold is not None and not hold.budget:
+    if hold is not None and hold.budget is None:
         del parts.tally.held[passage.folder.name]
     parts.tally.held_images.pop(passage.key, None)
     return admitted
+
+
+async def _order(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
+    """Return what will be asked for, with what is known of the same work."""
+    order = order_of(parts, passage, admitted)
+    passage.prior = prior = await parts.ledger.prior(order.work_key)
+    passage.order = replace(order, results=len(prior.results), doubts=prior.doubts)
+    return passage.order
 
 
 async def _hold_unless_ready(parts: Parts, passage: Passage, admitted: Admitted) -> None:
@@ -108,7 +120,10 @@ async def _hold_unless_ready(parts: Parts, passage: Passage, admitted: Admitted)
         except OSError as exc:
             raise FolderHeldError(f"{root}: {exc.strerror}") from exc
     most_bytes = consider.result_bytes_max(admitted.fit) * parts.config.api.concurrency
-    await deliver.make_room(parts, most_bytes + consider.SPOOL_SPARE_BYTES)
+    try:
+        await deliver.make_room(parts, most_bytes + consider.SPOOL_SPARE_BYTES)
+    except OSError as exc:
+        raise FolderHeldError(f"the spool {parts.spool} cannot be read: {exc.strerror}") from exc
     await asyncio.to_thread(
         consider.hold_unless_ready,
         folder,
@@ -119,23 +134,6 @@ async def _hold_unless_ready(parts: Parts, passage: Passage, admitted: Admitted)
     )
 
 
-def _skip_what_is_there(parts: Parts, passage: Passage, admitted: Admitted) -> None:
-    """Find out for free that the result would not be wanted."""
-    assert passage.choice is not None
-    facts = deliver.name_facts(
-        passage.job,
-        preset=passage.choice.preset,
-        scale=admitted.fit.scale,
-        width=admitted.fit.result_width,
-        height=admitted.fit.result_height,
-        now=parts.clock.now(),
-    )
-    name = deliver.result_name(passage.folder, facts, 0)
-    path = deliver.result_path(passage.folder, passage.job, name)
-    if deliver.is_taken(path):
-        raise SkippedError(f"{path} is there already, and `on_conflict` is `skip`")
-
-
 # --- after a death -------------------------------------------------------------------------------
 
 
@@ -144,13 +142,15 @@ async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
     words = "the daemon died while this request was under way"
     for one in await parts.ledger.recover(now=parts.clock.now()):
         folder = folders.get(one.job.folder)
-        if folder is None:
-            parts.log.warning("recover.folder_unknown", folder=one.job.folder, path=one.job.path)
-            await settle_stranger(parts, one.job, one.attempt, words)
-            continue
-        passage = Passage.of(parts, folder, one.job)
-        passage.attempt = one.attempt
         try:
+            if folder is None:
+                parts.log.warning(
+                    "recover.folder_unknown", folder=one.job.folder, path=one.job.path
+                )
+                await settle_stranger(parts, one.job, one.attempt, words)
+                continue
+            passage = Passage.of(parts, folder, one.job)
+            passage.attempt = one.attempt
             await failures.settle_open_attempt(
                 parts,
                 passage,
@@ -159,9 +159,10 @@ async def recover(parts: Parts, folders: Mapping[str, Folder]) -> None:
                 resend_after_s=RESEND_AFTER_DEATH_S,
             )
         except Exception as exc:
-            passage.log.error("recover.bug", exc_info=exc)
+            parts.log.error("recover.bug", folder=one.job.folder, path=one.job.path, exc_info=exc)
     await put_owed_away(parts, folders)
-    await deliver.make_room(parts)  # the limit may be a lower one now
+    with contextlib.suppress(OSError):  # it is looked at again before anything is sent
+        await deliver.make_room(parts)  # the limit may be a lower one now
 
 
 async def put_owed_away(

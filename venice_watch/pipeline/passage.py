@@ -1,6 +1,7 @@
 """One image's passage through the line: what is known of it so far, and the parts it needs."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from venice_watch.clock import Clock
 from venice_watch.config.model import Config, Folder
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Attempt, Job
-from venice_watch.ledger import Ledger, Order
+from venice_watch.ledger import Ledger, Order, Prior
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
@@ -31,7 +32,7 @@ class Hold:
 
     why: str
     until: float  # monotonic
-    budget: bool = False  # goes on by itself: when the period turns, or money is given back
+    budget: Budget | None = None  # that was reached: goes on when it turns, or is given back to
 
     def __str__(self) -> str:
         return self.why
@@ -50,7 +51,7 @@ class Tally:
     stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
     held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
-    spool: str | None = None  # why a paid result cannot be written to the disk
+    unwritten: dict[int, str] = field(default_factory=dict)  # attempt: why its result is in memory
     budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
 
     def settle(self, folder: str, path: str) -> None:
@@ -60,7 +61,7 @@ class Tally:
 
     def lift_budgets(self) -> None:
         """Let folders whose budget was reached try again: money was given back."""
-        for folder in [name for name, hold in self.held.items() if hold.budget]:
+        for folder in [name for name, hold in self.held.items() if hold.budget is not None]:
             del self.held[folder]
 
     def reopen(self, folder: str, budgets: Sequence[Budget]) -> list[Budget]:
@@ -83,12 +84,18 @@ class Parts:
     account: Account
     trackers: Mapping[str, Tracker]
     spool: Path
-    spool_lock: asyncio.Lock  # whoever gives up results, or takes one out of retirement
+    spool_lock: asyncio.Lock  # while kept results are given up, or one is pinned
+    in_line: dict[bytes, asyncio.Event]  # work that waits for its turn: told when it is sent
+    pinned: Counter[str]  # results in the spool that somebody is about to use
     mounted: MountedFolders
     workers: ThreadPoolExecutor  # few: decoded images are large
     clock: Clock
     log: FilteringBoundLogger
     tally: Tally = field(default_factory=Tally)
+
+    def folder_named(self, name: str) -> Folder | None:
+        """Return a folder of the configuration, or None."""
+        return next((folder for folder in self.config.folders if folder.name == name), None)
 
     def limits_of(self, folder: Folder) -> tuple[Limit, ...]:
         """Return what may be spent for a folder: of its own, and of all together."""
@@ -110,6 +117,7 @@ class Passage:
     source_sha256: bytes | None = None
     kind: str = ""  # the format, as far as the first bytes tell
     choice: Choice | None = None
+    prior: Prior | None = None  # what was known of the same work when it was ordered
     order: Order | None = None
     attempt: Attempt | None = None  # open: its money's fate is not written down yet
 

@@ -1,16 +1,20 @@
 """The same work again: answered from the earlier result, free, or not begun at all.
 
 Identity is that of paid work: the very bytes that would be sent, the parameters, the contract.
+`plan` asks the same deciders.
 """
 
 import asyncio
+import contextlib
+import errno
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from venice_watch.config.model import Duplicates, OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.spool import has_result, restore
-from venice_watch.ledger import Earlier, Order, Prior, Result, UnderWayError
-from venice_watch.pipeline.consider import SkippedError
+from venice_watch.ledger import Earlier, Order, Prior, UnderWayError
+from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.stage import stage
 from venice_watch.retry import DOUBTS_MAX
@@ -19,19 +23,16 @@ from venice_watch.retry import DOUBTS_MAX
 async def reuse(parts: Parts, passage: Passage, order: Order) -> bool:
     """Stage the result of earlier work if there is one; False: it has to be paid for.
 
-    Raises SkippedError, UnderWayError, or ImageRefusedError where doubt forbids another request.
+    Raises SkippedError, HeldError or UnderWayError, or ImageRefusedError where doubt forbids
+    another request.
     """
-    prior = await parts.ledger.prior(order.work_key)
-    duplicates = passage.folder.duplicates
-    if duplicates is Duplicates.SKIP and prior.results:
-        raise SkippedError(
-            "the same image was upscaled before with these parameters, and `duplicates` is `skip`"
-        )
-    if duplicates is Duplicates.REUSE:
-        for earlier in prior.results:
-            if await _stage_earlier(parts, passage, order, earlier):
-                return True
-    _refuse_another_doubt(parts, prior)
+    prior, duplicates = passage.prior, passage.folder.duplicates
+    assert prior is not None, "asked for with the order"
+    if prior.results:
+        refuse_duplicate(duplicates)
+    if duplicates is Duplicates.REUSE and await _stage_any(parts, passage, order, prior):
+        return True
+    refuse_another_doubt(parts.config.api.on_in_doubt, prior.doubts)
     if prior.under_way and order.alone:
         raise UnderWayError("the same image is on its way")
     if prior.results and duplicates is Duplicates.REUSE:
@@ -42,57 +43,123 @@ async def reuse(parts: Parts, passage: Passage, order: Order) -> bool:
     return False
 
 
-async def _stage_earlier(parts: Parts, passage: Passage, order: Order, earlier: Earlier) -> bool:
-    """Stage an earlier result whose very bytes can still be had."""
-    async with parts.spool_lock:  # nobody may give it up meanwhile
-        if not await asyncio.to_thread(_fetch, parts.spool, earlier):
-            return False
-        spooled = Result(
-            spool_name=earlier.spool_name,
-            width=earlier.width,
-            height=earlier.height,
-            scale=earlier.scale,
-            sha256=earlier.sha256,
-            size_bytes=earlier.size_bytes,
+def refuse_duplicate(duplicates: Duplicates) -> None:
+    """Leave work alone that was done before, where the folder says so. Raises SkippedError."""
+    if duplicates is Duplicates.SKIP:
+        raise SkippedError(
+            "the same image was upscaled before with these parameters, and `duplicates` is `skip`"
         )
-        await stage(
-            parts,
-            passage,
-            spooled,
-            preset=order.preset,
-            write_down=lambda result: parts.ledger.reuse(
-                passage.job, order, result, now=parts.clock.now()
-            ),
-        )
-    parts.tally.reused += 1
-    passage.log.info("image.reused", result_of=earlier.spool_name)
-    return True
 
 
-def _fetch(spool: Path, earlier: Earlier) -> bool:
-    """Make sure that the result is in the spool, from an outbox if need be; blocks."""
-    sha256, size_bytes = earlier.sha256, earlier.size_bytes
-    if earlier.kept and has_result(
-        spool / earlier.spool_name, sha256=sha256, size_bytes=size_bytes
-    ):
-        return True
-    try:
-        return any(
-            restore(spool, earlier.spool_name, Path(at), sha256=sha256, size_bytes=size_bytes)
-            for at in earlier.delivered
-        )
-    except OSError:
-        return False  # the spool is in trouble: nothing is begun there either
+def refuse_another_doubt(on_in_doubt: OnInDoubt, doubts: int) -> None:
+    """Refuse work that was in doubt as often as may be, whichever file it came from.
 
-
-def _refuse_another_doubt(parts: Parts, prior: Prior) -> None:
-    """Refuse work that was in doubt as often as may be, whichever file it came from."""
-    may_resend = parts.config.api.on_in_doubt is OnInDoubt.RESEND_ONCE
-    if prior.doubts > (DOUBTS_MAX if may_resend else 0):
-        times = "once" if prior.doubts == 1 else f"{prior.doubts} times"
+    Raises ImageRefusedError.
+    """
+    if doubts > (DOUBTS_MAX if on_in_doubt is OnInDoubt.RESEND_ONCE else 0):
+        times = "once" if doubts == 1 else f"{doubts} times"
         raise ImageRefusedError(
             Code.IN_DOUBT,
             f"the same image was in doubt {times} already: it may have been charged, and no "
             "result came. It is not sent again by itself. Check your Venice bill, then move this "
             "file and the earlier one back from the quarantine to send it once more.",
         )
+
+
+async def _stage_any(parts: Parts, passage: Passage, order: Order, prior: Prior) -> bool:
+    """Stage the first earlier result that can be had, looking again as long as they move."""
+    while True:
+        for earlier in prior.results:
+            if await _stage_earlier(parts, passage, order, earlier):
+                return True
+        # it may have been given up in the spool just when it was delivered
+        fresh = await parts.ledger.prior(order.work_key)
+        if fresh.results == prior.results:
+            return False
+        prior = fresh
+
+
+async def _stage_earlier(parts: Parts, passage: Passage, order: Order, earlier: Earlier) -> bool:
+    """Stage an earlier result whose very bytes can still be had."""
+    name = earlier.result.spool_name
+    async with _pinned(parts, name):
+        place = await _find(parts, earlier)
+        if place is None:
+            return False
+        if place.parent != parts.spool:
+            try:
+                found = await asyncio.to_thread(
+                    restore, parts.spool, name, place, sha256=earlier.result.sha256
+                )
+            except OSError as exc:
+                raise FolderHeldError(
+                    f"an earlier result of the same image cannot be copied from {place} to the "
+                    f"spool {parts.spool}: {exc.strerror}. Make room, or mend the disk."
+                ) from exc
+            if not found:
+                return False
+        await stage(
+            parts,
+            passage,
+            earlier.result,
+            preset=order.preset,
+            write_down=lambda result: parts.ledger.reuse(
+                passage.job, order, result, now=parts.clock.now()
+            ),
+        )
+    parts.tally.reused += 1
+    passage.log.info("image.reused", result_of=name)
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _pinned(parts: Parts, name: str) -> AsyncIterator[None]:
+    """Keep a result in the spool from being given up, as far as it is there."""
+    async with parts.spool_lock:  # whoever gives it up just now has done so
+        parts.pinned[name] += 1
+    try:
+        yield
+    finally:
+        parts.pinned[name] -= 1
+
+
+async def _find(parts: Parts, earlier: Earlier) -> Path | None:
+    """Return where the bytes of an earlier result are, or None if they are nowhere.
+
+    Raises HeldError where that cannot be told: a share that is away may have them.
+    """
+    away: HeldError | None = None
+    for place in places_of(parts.spool, earlier):
+        try:
+            for folder in parts.config.folders:
+                if place.is_relative_to(folder.outbox):
+                    await _require(parts, folder.outbox)
+            if await asyncio.to_thread(is_at, place, earlier):
+                return place
+        except OSError as exc:
+            away = HeldError(
+                f"the same image was upscaled before, and its result at {place} cannot be read: "
+                f"{exc.strerror}. Mend that, or remove the result to have it paid for again."
+            )
+    if away is not None:
+        raise away
+    return None
+
+
+async def _require(parts: Parts, outbox: Path) -> None:
+    """Raise OSError where an outbox is away, and tells nothing of what is in it."""
+    await parts.mounted.require(outbox)
+    if not await asyncio.to_thread(outbox.is_dir):
+        raise FileNotFoundError(errno.ENOENT, "the folder is not there", str(outbox))
+
+
+def places_of(spool: Path, earlier: Earlier) -> list[Path]:
+    """Return where the bytes of an earlier result may be, the likeliest first."""
+    kept = [spool / earlier.result.spool_name] if earlier.kept else []
+    return [*kept, *map(Path, earlier.delivered)]
+
+
+def is_at(place: Path, earlier: Earlier) -> bool:
+    """Tell whether the bytes of an earlier result are at a place; blocks. Raises OSError."""
+    result = earlier.result
+    return has_result(place, sha256=result.sha256, size_bytes=result.size_bytes)

@@ -1,8 +1,10 @@
 """The one place that costs money: a turn, an attempt written down, one request, its result safe."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
@@ -11,11 +13,11 @@ from venice_watch.budget import current, day_of
 from venice_watch.config.model import Duplicates
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files.source import check_version
-from venice_watch.files.spool import SpoolFile
+from venice_watch.files.spool import SpoolFile, SpoolLostError
 from venice_watch.images.png import BrokenPngError, PngVerifier, verify_file
 from venice_watch.job import Attempt, Charge, Closing, Job
-from venice_watch.ledger import Order, Result
-from venice_watch.outcome import Doubtful, Failure, Outcome, Succeeded
+from venice_watch.ledger import Order, Result, WorkMovedOnError
+from venice_watch.outcome import Doubtful, Failure, Lost, Outcome, Succeeded
 from venice_watch.parameters import SCALE_DEFAULT
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
@@ -43,7 +45,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     """Send one request and stage its result.
 
     Raises SendFailedError, or before anything is paid DrainingError, SourceGoneError,
-    SourceChangedError, ContractChangedError, FolderHeldError, BudgetReachedError or UnderWayError.
+    SourceChangedError, ContractChangedError, FolderHeldError, or what the ledger's `begin` does.
     From `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be
     closed.
     """
@@ -52,13 +54,17 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     except OSError as exc:
         raise FolderHeldError(f"the spool {parts.spool} cannot be written: {exc.strerror}") from exc
     try:
-        async with parts.gate.turn(passage.folder.name) as turn:
+        async with (
+            _lined_up(parts, order) as leave_line,
+            parts.gate.turn(passage.folder.name) as turn,
+        ):
             await _look_once_more(parts, passage, admitted)
             attempt = passage.attempt = await _begin(parts, passage, order)
             turn.use()
+            leave_line()
             outcome = await _request(parts, passage, admitted, file)
             if isinstance(outcome, Succeeded):
-                await _commit(parts, file, spool_name(attempt))
+                outcome = await _commit(parts, file, attempt, outcome)
     finally:
         file.close()
     if not isinstance(outcome, Succeeded):
@@ -82,6 +88,31 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
         request_id=outcome.request_id,
     )
     await _stage_paid(parts, passage, attempt, closing, spooled)
+
+
+@contextlib.asynccontextmanager
+async def _lined_up(parts: Parts, order: Order) -> AsyncIterator[Callable[[], None]]:
+    """Let one image stand in line for the same work; yield what it calls once it is sent.
+
+    Whoever comes second waits until then, and raises WorkMovedOnError: it is to ask again.
+    """
+    ahead = parts.in_line.get(order.work_key) if order.alone else None
+    if ahead is not None:
+        await ahead.wait()
+        raise WorkMovedOnError("the same image stood in line for another file")
+    gone = asyncio.Event()
+    if order.alone:
+        parts.in_line[order.work_key] = gone
+
+    def leave() -> None:
+        gone.set()
+        if parts.in_line.get(order.work_key) is gone:
+            del parts.in_line[order.work_key]
+
+    try:
+        yield leave
+    finally:
+        leave()
 
 
 async def _begin(parts: Parts, passage: Passage, order: Order) -> Attempt:
@@ -246,23 +277,26 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
     return outcome
 
 
-async def _commit(parts: Parts, file: SpoolFile, name: str) -> None:
+async def _commit(
+    parts: Parts, file: SpoolFile, attempt: Attempt, outcome: Succeeded
+) -> Succeeded | Lost:
     """Make a paid result durable, however long our own disk takes to be mended."""
-    told = False
     while True:
         try:
-            await asyncio.to_thread(file.commit, name)
+            await asyncio.to_thread(file.commit, spool_name(attempt))
         except OSError as exc:
-            if not told:
-                parts.tally.spool = f"{parts.spool}: {exc.strerror}"
+            if attempt.id not in parts.tally.unwritten:
                 parts.log.error(
                     "spool.unwritable",
                     spool=str(parts.spool),
                     error=exc.strerror,
                     next="the paid result is held in memory and written once there is room",
                 )
-                told = True
+            parts.tally.unwritten[attempt.id] = f"{parts.spool}: {exc.strerror}"
             await parts.clock.sleep(SPOOL_S)
+        except SpoolLostError as exc:
+            parts.tally.unwritten.pop(attempt.id, None)
+            return Lost(words=str(exc), status=outcome.status, request_id=outcome.request_id)
         else:
-            parts.tally.spool = None
-            return
+            parts.tally.unwritten.pop(attempt.id, None)
+            return outcome

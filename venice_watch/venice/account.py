@@ -16,7 +16,7 @@ from venice_watch.venice.client import KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
 
 PROBE_S = (5.0, 300.0)  # between these, doubling, while the account cannot send
-PRICES_S = 6 * 3600.0  # between two questions for the prices, which are free
+PRICES_S = 3600.0  # between two questions for the prices, which are free
 NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
 
 

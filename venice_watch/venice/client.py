@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -228,11 +228,12 @@ class VeniceClient:
         answer = await self._ask("GET", "api_keys/rate_limits")
         if isinstance(answer, str):
             return KeyFacts(status=None, words=answer)
-        return read_key_facts(
+        facts = read_key_facts(
             answer.status_code,
             self._clean_headers(answer.headers),
             self._redact_bytes(answer.content[:WORDS_BYTES_MAX]),
         )
+        return replace(facts, words=self.redact(facts.words))
 
     async def read_prices(self) -> Mapping[str, int] | None:
         """Return {"2x": micro-USD, "4x": micro-USD} where the API tells them."""
@@ -373,6 +374,6 @@ def read_prices(value: Mapping[str, object] | None) -> Mapping[str, int] | None:
             usd = {name: _number(prices[name]["usd"]) for name in ("2x", "4x")}
         except (KeyError, TypeError):
             continue
-        if all(one is not None and one >= 0 for one in usd.values()):
+        if all(one is not None and one > 0 for one in usd.values()):  # free is a mistake
             return {name: round(one * 1_000_000) for name, one in usd.items() if one is not None}
     return None
