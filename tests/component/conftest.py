@@ -63,6 +63,7 @@ class Venice:
 
     def __init__(self, simulator: "SimulatorProcess") -> None:
         self.base_url = simulator.base_url
+        self.bill = simulator.bill
         self.change = simulator.change
         self._simulator = simulator
 

@@ -1,0 +1,138 @@
+"""Runs `venice-watch once` in a forked child for each line of its stdin, and tells how it went.
+
+The interpreter and everything that is imported start once, so that a run costs milliseconds and
+hundreds of crashes are affordable. A child is ended by itself, or by its own alarm. No threads
+and no event loop here: it is forked from.
+"""
+
+import asyncio
+import functools
+import gc
+import importlib
+import json
+import mmap
+import os
+import pkgutil
+import signal
+import ssl
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from instruments import SHARED_BYTES, Instruments, Mode, Plan, Recorder, read_steps
+from PIL import Image
+
+import venice_watch
+from venice_watch import retry, settle
+from venice_watch.cli.key import read_key
+from venice_watch.cli.options import load_config
+from venice_watch.cli.run_commands import exit_code, run_once
+from venice_watch.daemon import life
+from venice_watch.errors import VeniceWatchError
+from venice_watch.intake import tracker
+from venice_watch.ledger import connection
+from venice_watch.pipeline import failures, send
+from venice_watch.service import logs
+from venice_watch.venice import account
+
+DIED = 70  # of an error that nobody caught; a restart must be enough to go on
+SHORT_S = 0.01  # instead of the seconds that a person's disk is given
+
+# what httpx imports when it first sends
+LOADED_LATE = ("anyio._backends._asyncio", "httpcore", "importlib.readers")
+# no image is worth waiting for here: each wait is as short as it can be
+SHORTENED = (
+    (settle, "QUICK_S", SHORT_S),
+    (settle, "WRITER_LOOK_S", SHORT_S),
+    (tracker, "TROUBLE_LOOK_S", (SHORT_S, SHORT_S)),
+    (tracker, "REFUSED_LOOK_S", SHORT_S),
+    (connection, "RETRY_S", SHORT_S),
+    (send, "SPOOL_S", SHORT_S),
+    (failures, "HELD_S", SHORT_S),
+    (failures, "TROUBLE_S", (SHORT_S, SHORT_S)),
+    (failures, "DELIVERY_S", SHORT_S),
+    (failures, "BUG_S", SHORT_S),
+    (retry, "UNAVAILABLE_S", (SHORT_S, SHORT_S)),
+    (retry, "SERVER_FAILED_S", (SHORT_S, SHORT_S)),
+    (account, "PROBE_S", (SHORT_S, SHORT_S)),
+    (life, "OWED_S", SHORT_S),
+)
+
+
+def main() -> None:
+    """Answer each request in turn, until stdin ends."""
+    for info in pkgutil.walk_packages(venice_watch.__path__, "venice_watch."):
+        if not info.name.endswith("__main__"):
+            importlib.import_module(info.name)  # else each child would, when it needs it
+    for module, name, value in SHORTENED:
+        assert hasattr(module, name), f"{module.__name__}.{name} is gone"
+        setattr(module, name, value)
+    for name in LOADED_LATE:
+        importlib.import_module(name)
+    Image.init()
+    # a context that loads the system's certificates costs as much as the rest of a run
+    ssl.create_default_context = functools.cache(ssl.create_default_context)
+    httpx.AsyncClient()
+    instruments = Instruments()
+    shared = mmap.mmap(-1, SHARED_BYTES)
+    gc.collect()
+    gc.freeze()  # what all children share is not copied by looking at it
+    say({"package": venice_watch.__file__, "steps": instruments.names})
+    for line in sys.stdin:
+        say(serve(json.loads(line), instruments, shared))
+
+
+def say(answer: Mapping[str, object]) -> None:
+    """Write one line for whoever asked."""
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def serve(request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap) -> object:
+    """Run one child to its end."""
+    shared[:] = bytes(len(shared))
+    pid = os.fork()
+    if pid == 0:
+        code = DIED
+        try:
+            code = run(request, instruments, shared)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    count, names = read_steps(shared)
+    return {
+        "code": os.waitstatus_to_exitcode(status),  # negative: the signal that ended it
+        "count": count,
+        "names": names,
+    }
+
+
+def run(request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap) -> int:
+    """Do what `venice-watch once` does, in this process; return its exit code."""
+    signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])  # ends this child, if need be
+    os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    plan = request["plan"]
+    with Path(request["log"]).open("a", encoding="utf-8", buffering=1) as stream:
+        try:
+            config = load_config(Path(request["config"]))
+            key = read_key(config.api.key_file, {})
+            log = logs.configure(secrets=(key,), style="json", stream=stream)
+            log.info("test.begins", plan=plan)
+            instruments.recorder = Recorder(shared, Plan(**plan | {"mode": Mode(plan["mode"])}))
+            summary = asyncio.run(run_once(config, key, log, bar=False))
+        except VeniceWatchError as exc:
+            log.error("test.refused", error=str(exc))
+            return exc.exit_code
+        except Exception:
+            log.exception("test.died")
+            return DIED
+        instruments.recorder = None
+        log.info("test.ends", tally=str(summary.tally), waiting=summary.waiting)
+        return exit_code(summary)
+
+
+if __name__ == "__main__":
+    main()
