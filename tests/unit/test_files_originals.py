@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -396,6 +397,44 @@ def test_delete_spares_a_newcomer_of_the_moment(
     with pytest.raises(SourceChangedError):
         delete_original(near.inbox, near.path, near.signature)
     assert near.tree() == {"inbox/sub/cat.jpg": b"newcomer"}
+
+
+def die_while_deleting(place: Place) -> None:
+    """Leave the source as a crash does between its renaming and its removal."""
+    place.source.rename(place.source.with_name(originals._grave_name("cat.jpg", place.signature)))
+
+
+def test_delete_after_a_crash(near: Place) -> None:
+    """A deletion that a crash cut short is finished by doing it again."""
+    die_while_deleting(near)
+    delete_original(near.inbox, near.path, near.signature)
+    assert near.tree() == {}
+
+
+def test_delete_after_a_crash_and_a_newcomer(near: Place) -> None:
+    """A file that was dropped since the crash stays when the deletion is finished."""
+    die_while_deleting(near)
+    near.drop(b"newcomer")
+    delete_original(near.inbox, near.path, near.signature)
+    assert near.tree() == {"inbox/sub/cat.jpg": b"newcomer"}
+
+
+def test_newcomer_renamed_before_a_crash(near: Place) -> None:
+    """A newcomer that a crash left under the name of what is to go gets its own name back."""
+    near.drop(b"newcomer")
+    die_while_deleting(near)
+    with pytest.raises(SourceChangedError):
+        delete_original(near.inbox, near.path, near.signature)
+    assert near.tree() == {"inbox/sub/cat.jpg": b"newcomer"}
+
+
+def test_copied_and_half_removed_before_a_crash(far: Place) -> None:
+    """An original that was copied away, and not yet removed when it crashed, is removed."""
+    far.at(0).parent.mkdir()
+    shutil.copy2(far.source, far.at(0))
+    die_while_deleting(far)
+    assert far.put_away() == far.at(0)
+    assert far.tree() == {"archive/sub/cat.jpg": b"original"}
 
 
 def test_delete_spares_newcomers(near: Place) -> None:

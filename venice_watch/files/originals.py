@@ -77,6 +77,7 @@ def put_away(
                 remove_report(target)
             if moved is None:
                 raise
+            _finish_delete(root, relative, expected)
             return moved
         else:
             return target
@@ -198,7 +199,7 @@ def delete_original(root: Path, relative: str, expected: Signature) -> None:
     whoever puts another file into its place meanwhile. Doing it again after a crash ends it.
     """
     parent, name = os.path.split(relative)
-    grave = f"{TEMPORARY}delete-{expected.inode:x}-{expected.mtime_ns:x}"
+    grave = _grave_name(name, expected)
     try:
         with opened_folder(root, parent) as folder:
             if not _is_in(folder, grave):  # else it was renamed before a crash
@@ -215,6 +216,25 @@ def delete_original(root: Path, relative: str, expected: Signature) -> None:
         if not is_gone(root, relative):
             raise
         raise SourceGoneError(f"{relative} is no longer in {root}") from exc
+
+
+def _grave_name(name: str, version: Signature) -> str:
+    """Return what a file is called while it is removed: the same after a crash.
+
+    Its name is part of it: two names of one file (hard links) go one after the other.
+    """
+    facts = f"{version.inode} {version.size_bytes} {version.mtime_ns} ".encode()
+    return f"{TEMPORARY}delete-{hashlib.sha256(facts + os.fsencode(name)).hexdigest()[:16]}"
+
+
+def _finish_delete(root: Path, relative: str, expected: Signature) -> None:
+    """Remove what a crash left of an original that was copied away; leave its name alone."""
+    parent, name = os.path.split(relative)
+    grave = _grave_name(name, expected)
+    left = (FileNotFoundError, NotADirectoryError, SourceChangedError)
+    with contextlib.suppress(*left), opened_folder(root, parent) as folder:
+        _bury(folder, grave, name, expected, relative)
+        os.fsync(folder)
 
 
 def _is_in(folder: int, name: str) -> bool:
