@@ -33,14 +33,20 @@ def worlds(tmp_path: Path, simulator: "SimulatorProcess", zygote: Zygote) -> "Wo
     venice = Venice(simulator)
 
     @contextmanager
-    def make(*, originals: str = "archive") -> Iterator[World]:
+    def make(*, originals: str = "archive", elsewhere: Path | None = None) -> Iterator[World]:
         venice.reset()
         venice.change(latency_s=0.0)
         root = tmp_path / f"world{next(numbers)}"
         root.mkdir()
-        world = World(root, venice, zygote, originals=originals)
+        if elsewhere is not None:
+            elsewhere /= root.name
+            for role in ("quarantine", "archive"):
+                (elsewhere / role).mkdir(parents=True)
+        world = World(root, venice, zygote, originals=originals, elsewhere=elsewhere)
         with world.told():
             yield world
         shutil.rmtree(root)
+        if elsewhere is not None:
+            shutil.rmtree(elsewhere)
 
     return make

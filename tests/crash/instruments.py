@@ -60,7 +60,8 @@ class Plan:
     """What is to happen, and at which step (from 0); in KILL and STOP both ends of one count."""
 
     mode: Mode = Mode.KILL
-    at: int | None = None  # None: nothing happens, steps are only counted
+    at: int | None = None  # None, and no moment: nothing happens, steps are only counted
+    moment: str | None = None  # of KILL: "before" or "after" and a step's name; the first such
     error: int = 0  # of FAIL: an errno
     for_ever: bool = False  # of FAIL: the same part of the disk never comes back
 
@@ -119,7 +120,7 @@ class Recorder:
             self._shared[self._end : self._end + len(line)] = line
             self._end += len(line)
         self._shared[:COUNT_BYTES] = self._count.to_bytes(COUNT_BYTES, "little")
-        return number == self._plan.at
+        return number == self._plan.at or moment == self._plan.moment
 
 
 def read_steps(shared: mmap.mmap) -> tuple[int, list[str]]:

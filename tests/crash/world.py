@@ -73,7 +73,9 @@ class Zygote:
 
     def once(self, place: Place, plan: dict[str, object]) -> Run:
         """Run `once` to its end, whichever that is."""
+        number = next(NUMBERS)
         request = {
+            "number": number,
             "config": str(place.config),
             "log": str(place.root / "log"),
             "deadline_s": DEADLINE_S,
@@ -82,7 +84,9 @@ class Zygote:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return Run(plan=plan, **self._answer())
+        while (answer := self._answer()).pop("number") != number:
+            pass  # to a test that did not wait for it
+        return Run(plan=plan, **answer)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -162,7 +166,13 @@ class World:
     """Folders, images dropped into them, and what became of both."""
 
     def __init__(
-        self, root: Path, venice: Venice, zygote: Zygote, *, originals: str = "archive"
+        self,
+        root: Path,
+        venice: Venice,
+        zygote: Zygote,
+        *,
+        originals: str = "archive",
+        elsewhere: Path | None = None,
     ) -> None:
         self.place = Place(root, venice)
         self.venice = venice
@@ -170,14 +180,15 @@ class World:
         self.copies: Counter[str] = Counter()  # sha256: files dropped and not taken back
         self.results_before: dict[Path, bytes] = {}  # lay in an outbox already
         self.doubts_possible = 0  # runs that ended in the middle
-        self.across = False  # originals go to another file system, by a copy
+        self.across = elsewhere is not None  # originals go to another file system, by a copy
+        homes = elsewhere or self.place.root
         self.lanes = [
             Lane(
                 name="photos",
                 inbox=self.place.inbox,
                 outbox=self.place.outbox,
-                quarantine=self.place.quarantine,
-                archive=self.place.archive if originals == "archive" else None,
+                quarantine=homes / "quarantine",
+                archive=homes / "archive" if originals == "archive" else None,
                 originals=originals,
             )
         ]
@@ -194,6 +205,11 @@ class World:
         self.pictures[picture.sha256] = picture
         self.copies[picture.sha256] += 1
         self._mtimes.setdefault(picture.sha256, set()).add(path.stat().st_mtime_ns)
+
+    def leave_result(self, path: Path) -> None:
+        """Let the result of another image be in the way."""
+        path.write_bytes(draw(0, RESULT_SIZE))
+        self.results_before[path] = path.read_bytes()
 
     def once(self, **plan: object) -> Run:
         """Run `once`; the plan says what happens to it."""
@@ -280,9 +296,7 @@ class World:
 
     def known_in_spool(self) -> set[str]:
         """Return the names in the spool that the ledger has a use for."""
-        names = {
-            name for (name,) in self.ask("SELECT spool_name FROM jobs WHERE state = 'staged'")
-        }
+        names = {name for (name,) in self.ask("SELECT spool_name FROM jobs WHERE state = 'staged'")}
         others = self.ask(
             "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c "
             "WHERE m.type = 'table' AND m.name <> 'jobs' AND c.name = 'spool_name'"
@@ -312,6 +326,13 @@ class World:
                 assert picture.colour in done, f"deleted before its result: {picture.number}"
             if not self.across:
                 assert len(places) <= wanted, f"an original is there twice: {places}"
+
+    def _check_once(self) -> None:
+        found = self.originals()
+        deletes = any(lane.originals == "delete" for lane in self.lanes)
+        for sha256, wanted in self.copies.items():
+            places = found.get(sha256, [])
+            assert len(places) == wanted or (deletes and not places), f"not {wanted}: {places}"
 
     def _check_money(self) -> None:
         charges, billed = self.bill()
@@ -348,6 +369,7 @@ class World:
         """Assert that every image is where it belongs, paid once but for what was in doubt."""
         self.check()
         self.check_nothing_left()
+        self._check_once()
         [lane] = self.lanes
         names = {
             str(path.relative_to(root)): path
@@ -373,9 +395,7 @@ class World:
                 self.pictures[hashlib.sha256(path.read_bytes()).hexdigest()].colour
                 for path in names.values()
             }
-            wanted = {
-                name: colour for name, colour in results.items() if colour not in quarantined
-            }
+            wanted = {name: colour for name, colour in results.items() if colour not in quarantined}
             missing = {one.colour for one in self.pictures.values()} - quarantined
             assert missing == set(results.values())
         assert results == wanted

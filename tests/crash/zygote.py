@@ -81,7 +81,8 @@ def main() -> None:
     gc.freeze()  # what all children share is not copied by looking at it
     say({"package": venice_watch.__file__, "steps": instruments.names})
     for line in sys.stdin:
-        say(serve(json.loads(line), instruments, shared))
+        request = json.loads(line)
+        say({"number": request["number"]} | serve(request, instruments, shared))
 
 
 def say(answer: Mapping[str, object]) -> None:
@@ -90,7 +91,9 @@ def say(answer: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
-def serve(request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap) -> object:
+def serve(
+    request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap
+) -> dict[str, object]:
     """Run one child to its end."""
     shared[:] = bytes(len(shared))
     pid = os.fork()
