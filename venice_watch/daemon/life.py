@@ -190,7 +190,10 @@ class Daemon:
             if name not in self._folders and report.active(count):
                 self._log.warning("folder.unknown", folder=name, jobs=report.active(count))
         keep = await self._ledger.spooled()
-        await asyncio.to_thread(clear_spool, spool, frozenset(keep))
+        try:
+            await asyncio.to_thread(clear_spool, spool, frozenset(keep))
+        except OSError as exc:
+            self._log.warning("leftovers.stay", folder=SPOOL_NAME, error=str(exc))
 
     async def _clear_leftovers(self, folder: Folder) -> None:
         for root in (folder.outbox, folder.quarantine, folder.archive):
