@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.world import World, new_picture
+from tests.crash.world import DONE, World, new_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ STEPS_MAX = 2_000  # a run that has more will never be survived
 STEPS_USUAL = 230  # of two images and a damaged one
 STEPS_LEFT = 20  # that any recovery has
 SECOND = 89  # the second kill comes so many steps later with each first one: all are met
-DONE = (0, 1, 75)  # exit codes of a run that came to its end
 # of the steps of a sweep that differs from the main one in few of them, every so many is taken:
 # an odd number, so that it is now the beginning and now the end of one
 STRIDE = 1 if os.environ.get("VENICE_WATCH_CRASH_ALL") else 3

@@ -31,6 +31,7 @@ SIZE = (256, 256)
 RESULT_SIZE = (512, 512)
 LOG_LINES = 60  # shown of a failed world's log
 ACTIVE = "('available', 'executing', 'in_doubt', 'staged')"
+DONE = (0, 1, 75)  # exit codes of a run that came to its end
 DOUBTS_MAX = 2  # one resend, ever
 NUMBERS = itertools.count(1)  # no two worlds of a process have an image in common
 
