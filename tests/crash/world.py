@@ -178,7 +178,8 @@ class World:
         self.place = Place(root, venice)
         self.venice = venice
         self.pictures: dict[str, Picture] = {}  # by sha256
-        self.copies: Counter[str] = Counter()  # sha256: files dropped and not taken back
+        self.copies: Counter[str] = Counter()  # sha256: files dropped and not taken away
+        self.arrivals: Counter[str] = Counter()  # sha256: each file under each of its names
         self.results_before: dict[Path, bytes] = {}  # lay in an outbox already
         self.doubts_possible = 0  # runs that ended in the middle
         self.across = elsewhere is not None  # originals go to another file system, by a copy
@@ -205,7 +206,16 @@ class World:
         path.write_bytes(picture.data)
         self.pictures[picture.sha256] = picture
         self.copies[picture.sha256] += 1
+        self.arrivals[picture.sha256] += 1
         self._mtimes.setdefault(picture.sha256, set()).add(path.stat().st_mtime_ns)
+
+    def take(self, path: Path) -> None:
+        """Let go of a file, as somebody who writes another one over it."""
+        self.copies[self.picture_of(path).sha256] -= 1
+
+    def appear(self, path: Path) -> None:
+        """Note that a file is about to have another name: to the program it is a new one."""
+        self.arrivals[self.picture_of(path).sha256] += 1
 
     def leave_result(self, path: Path) -> None:
         """Let the result of another image be in the way."""
@@ -241,6 +251,23 @@ class World:
         return [*(root for lane in self.lanes for root in lane.roots), self.place.state]
 
     # --- what is there ---------------------------------------------------------------------------
+
+    def picture_of(self, path: Path) -> Picture:
+        """Return which image a file is."""
+        return self.pictures[hashlib.sha256(path.read_bytes()).hexdigest()]
+
+    def quarantined(self) -> list[tuple[Lane, Path]]:
+        """Return the files in the quarantines, without their reports."""
+        return [
+            (lane, path)
+            for lane in self.lanes
+            for path in files_below(lane.quarantine)
+            if not path.name.endswith(REPORT) and not path.name.startswith(TEMPORARY)
+        ]
+
+    def active(self) -> list[tuple[Any, ...]]:
+        """Return the jobs that are not done."""
+        return self.ask(f"SELECT id, state, path, message FROM jobs WHERE state IN {ACTIVE}")
 
     def originals(self) -> dict[str, list[Path]]:
         """Return where each original is, by its sha256: what is half copied is none."""
@@ -297,21 +324,18 @@ class World:
 
     def known_in_spool(self) -> set[str]:
         """Return the names in the spool that the ledger has a use for."""
-        names = {name for (name,) in self.ask("SELECT spool_name FROM jobs WHERE state = 'staged'")}
-        others = self.ask(
-            "SELECT m.name FROM sqlite_master m JOIN pragma_table_info(m.name) c "
-            "WHERE m.type = 'table' AND m.name <> 'jobs' AND c.name = 'spool_name'"
+        rows = self.ask(
+            "SELECT spool_name FROM jobs WHERE state = 'staged' "
+            "UNION SELECT spool_name FROM results WHERE kept = 1"
         )
-        for (table,) in others:
-            names |= {name for (name,) in self.ask(f"SELECT spool_name FROM {table}")}
-        return names
+        return {name for (name,) in rows}
 
     # --- what must hold --------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, *, charged_once: bool = True) -> None:
         """Assert what holds at any moment."""
         self._check_originals()
-        self._check_money()
+        self._check_money(charged_once=charged_once)
         self._check_log()
 
     def _check_originals(self) -> None:
@@ -335,7 +359,7 @@ class World:
             places = found.get(sha256, [])
             assert len(places) == wanted or (deletes and not places), f"not {wanted}: {places}"
 
-    def _check_money(self) -> None:
+    def _check_money(self, *, charged_once: bool) -> None:
         charges, billed = self.bill()
         money = self.ask("SELECT charge, sum(microusd) FROM attempts GROUP BY charge")
         sums = Counter(dict(money))
@@ -348,7 +372,8 @@ class World:
             attempts = self.attempts(sha256)
             doubts = attempts["unknown"] + attempts["lost"] + attempts["reserved"]
             number = self.pictures[sha256].number
-            assert times <= self.copies[sha256] + doubts, f"{number} paid {times}x: {attempts}"
+            wanted = 1 if charged_once else self.arrivals[sha256]
+            assert times <= wanted + doubts, f"{number} paid {times}x: {attempts}"
 
     def _check_log(self) -> None:
         log = self.place.root / "log"
@@ -358,8 +383,7 @@ class World:
 
     def check_nothing_left(self) -> None:
         """Assert that all is done, and nothing half done lies about."""
-        jobs = self.ask(f"SELECT id, state, path, message FROM jobs WHERE state IN {ACTIVE}")
-        assert jobs == [], f"not done: {jobs}"
+        assert self.active() == [], "not done"
         assert self.ask("SELECT id FROM attempts WHERE ended_at IS NULL") == []
         left = [path for root in self._all_roots() for path in root.rglob(f"{TEMPORARY}*")]
         assert left == [], f"left behind: {left}"
@@ -381,7 +405,7 @@ class World:
         results = self.results(lane)
         wanted = {}
         for name, path in names.items():
-            picture = self.pictures[hashlib.sha256(path.read_bytes()).hexdigest()]
+            picture = self.picture_of(path)
             assert path.stat().st_mtime_ns in self._mtimes[picture.sha256], f"{name} has a new time"
             if lane.quarantine in path.parents:
                 self._check_quarantined(path, picture)
@@ -392,10 +416,7 @@ class World:
                 wanted[name] = picture.colour
         if lane.originals == "delete":
             assert set(results.values()) <= {one.colour for one in self.pictures.values()}
-            quarantined = {
-                self.pictures[hashlib.sha256(path.read_bytes()).hexdigest()].colour
-                for path in names.values()
-            }
+            quarantined = {self.picture_of(path).colour for path in names.values()}
             wanted = {name: colour for name, colour in results.items() if colour not in quarantined}
             missing = {one.colour for one in self.pictures.values()} - quarantined
             assert missing == set(results.values())

@@ -33,9 +33,9 @@ from venice_watch.daemon import life
 from venice_watch.errors import VeniceWatchError
 from venice_watch.intake import tracker
 from venice_watch.ledger import connection
-from venice_watch.pipeline import failures, send
+from venice_watch.pipeline import failures, line, send
 from venice_watch.service import logs
-from venice_watch.venice import account
+from venice_watch.venice import account, classify, gate
 
 DIED = 70  # of an error that nobody caught; a restart must be enough to go on
 SHORT_S = 0.01  # instead of the seconds that a person's disk is given
@@ -54,6 +54,10 @@ SHORTENED = (
     (failures, "TROUBLE_S", (SHORT_S, SHORT_S)),
     (failures, "DELIVERY_S", SHORT_S),
     (failures, "BUG_S", SHORT_S),
+    (line, "RESEND_AFTER_DEATH_S", SHORT_S),
+    (classify, "RATE_WAIT_S", SHORT_S),
+    (classify, "WAIT_MIN_S", SHORT_S),
+    (gate, "SERVICE_PAUSE_S", (SHORT_S, SHORT_S)),
     (retry, "UNAVAILABLE_S", (SHORT_S, SHORT_S)),
     (retry, "SERVER_FAILED_S", (SHORT_S, SHORT_S)),
     (account, "PROBE_S", (SHORT_S, SHORT_S)),
@@ -80,8 +84,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # what all children share is not copied by looking at it
     say({"package": venice_watch.__file__, "steps": instruments.names})
-    for line in sys.stdin:
-        request = json.loads(line)
+    for text in sys.stdin:
+        request = json.loads(text)
         say({"number": request["number"]} | serve(request, instruments, shared))
 
 
