@@ -132,6 +132,16 @@ def test_no_step_is_forgotten(worlds: "Worlds", zygote: "Zygote") -> None:
         "ledger.enqueue ledger.claim ledger.begin ledger.stage ledger.complete ledger.retired "
         "ledger.discard ledger.recover place.publish place.write_report place.rename_noreplace "
         "originals.put_away spool.SpoolFile.__init__ spool.SpoolFile.write spool.SpoolFile.commit "
-        "spool.drop_spooled spool.clear_spool os.fsync Path.unlink Path.rename".split()
+        "spool.clear_spool os.fsync Path.unlink Path.rename".split()
     ) | {"os.open to write"}
     assert names <= {*zygote.steps, *(name for name in names if name.startswith("ledger."))}
+
+
+def test_a_whole_result_is_not_paid_again(worlds: "Worlds") -> None:
+    """What was whole on the disk when the program died is delivered, and nothing is in doubt."""
+    with worlds() as world:
+        fill(world)
+        assert not kill(world, moment="after Path.rename").survived
+        end(world)
+        sound = next(one for one in world.pictures.values() if one.sound)
+        assert world.attempts(sound.sha256) == {"charged": 1}

@@ -2,7 +2,8 @@
 
 A machine of hypothesis drops, rewrites and renames files, breaks the API and the program, and
 looks after each step at what must hold at any moment; in the end, at where everything is.
-VENICE_WATCH_EXAMPLES says how many such lives are lived.
+VENICE_WATCH_EXAMPLES says how many such lives are lived; then one that ends badly is made as short
+as it can be, which takes minutes.
 """
 
 import errno
@@ -15,7 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 BUDGETS = True  # a rule changes them, and no sum of charges is ever above one
 REUSE = True  # the same bytes with the same parameters are charged once, unless in doubt
-EXAMPLES = int(os.environ.get("VENICE_WATCH_EXAMPLES", "25"))
+EXAMPLES_ASKED = os.environ.get("VENICE_WATCH_EXAMPLES")
+EXAMPLES = int(EXAMPLES_ASKED or 25)
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 STEPS = 14  # of one life
 RUNS_TO_END = 8  # faults that are still scripted strike the first of them
 PRICE_MICROUSD = 20_000
@@ -271,6 +275,7 @@ def _make_lane(root: Path) -> Lane:
     )
 
 
+@pytest.mark.timeout(1_800)  # as many lives as were asked for; each run has its own deadline
 def test_lives(tmp_path: Path, simulator: "SimulatorProcess", zygote: "Zygote") -> None:
     """Whatever happens in whatever order, all that must hold does."""
     numbers = itertools.count()
@@ -286,6 +291,7 @@ def test_lives(tmp_path: Path, simulator: "SimulatorProcess", zygote: "Zygote") 
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,
+            phases=(*PHASES, Phase.shrink) if EXAMPLES_ASKED else PHASES,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
