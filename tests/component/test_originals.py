@@ -211,3 +211,19 @@ def test_skip_what_cannot_be_read(place: "Place", venice: "Venice") -> None:
     assert place.names("inbox") == {"raw.cr2", "logo.svg"}
     assert place.report("broken.png")["code"] in ("corrupt", "incomplete")
     assert venice.totals()["charges"] == 0
+
+
+def test_taken_back_with_a_copy(place: "Place", draw: "Draw") -> None:
+    """A file taken back and a copy of it, looked at side by side, meet no bug of ours."""
+    damaged = bytearray(draw(1))
+    damaged[60] ^= 0xFF
+    place.write(settle="50ms")
+    place.drop("a.png", bytes(damaged))
+    assert place.once()[0] == 1
+    for number in range(8):
+        place.drop(f"copy{number}.png", bytes(damaged))
+    (place.quarantine / "a.png").rename(place.inbox / "a.png")
+    code, program = place.once()
+    assert code == 1
+    assert not program.find("job.bug")
+    assert len(place.names("quarantine")) == 2 * 9

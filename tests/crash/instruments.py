@@ -5,6 +5,7 @@ system call that those modules make, and every transaction of the ledger is a st
 covered by themselves. Steps come from several threads and are counted under one lock.
 """
 
+import errno
 import functools
 import importlib
 import inspect
@@ -71,7 +72,7 @@ class Recorder:
 
     def __init__(self, shared: mmap.mmap, plan: Plan) -> None:
         self._shared = shared
-        self._plan = plan
+        self.plan = plan
         self._lock = threading.Lock()
         self._count = 0
         self._end = COUNT_BYTES
@@ -80,7 +81,7 @@ class Recorder:
 
     def enter(self, name: str, *, reads: bool) -> None:
         """Begin a step; it may be the last, or raise OSError in its stead."""
-        if self._plan.mode is Mode.FAIL:
+        if self.plan.mode is Mode.FAIL:
             if name not in NEVER_FAILING:
                 self._fail_if_chosen(name)
         elif not reads:
@@ -88,13 +89,13 @@ class Recorder:
 
     def leave(self, name: str, *, reads: bool) -> None:
         """End a step."""
-        if self._plan.mode is not Mode.FAIL and not reads:
+        if self.plan.mode is not Mode.FAIL and not reads:
             self._end_if_chosen(f"after {name}")
 
     def _end_if_chosen(self, moment: str) -> None:
         with self._lock:
             if self._note(moment):
-                number = signal.SIGKILL if self._plan.mode is Mode.KILL else signal.SIGTERM
+                number = signal.SIGKILL if self.plan.mode is Mode.KILL else signal.SIGTERM
                 os.kill(os.getpid(), number)
 
     def _fail_if_chosen(self, name: str) -> None:
@@ -102,14 +103,14 @@ class Recorder:
         with self._lock:
             if self._note(name):
                 self._failing = part
-            elif not (self._plan.for_ever and self._failing == part):
+            elif not (self.plan.for_ever and self._failing == part):
                 return
             self._failures += 1
             if self._failures > FAILURES_MAX:
                 os.kill(os.getpid(), signal.SIGKILL)
         if part == "ledger":
-            raise _sqlite_error(self._plan.error)
-        raise OSError(self._plan.error, os.strerror(self._plan.error), name)
+            raise _sqlite_error(self.plan.error)
+        raise OSError(self.plan.error, os.strerror(self.plan.error), name)
 
     def _note(self, moment: str) -> bool:
         """Write a step down; tell whether it is the chosen one."""
@@ -120,7 +121,7 @@ class Recorder:
             self._shared[self._end : self._end + len(line)] = line
             self._end += len(line)
         self._shared[:COUNT_BYTES] = self._count.to_bytes(COUNT_BYTES, "little")
-        return number == self._plan.at or moment == self._plan.moment
+        return number == self.plan.at or moment == self.plan.moment
 
 
 def read_steps(shared: mmap.mmap) -> tuple[int, list[str]]:
@@ -131,11 +132,9 @@ def read_steps(shared: mmap.mmap) -> tuple[int, list[str]]:
 
 
 def _sqlite_error(number: int) -> sqlite3.OperationalError:
-    code, words = {
-        28: (sqlite3.SQLITE_FULL, "database or disk is full"),
-    }.get(number, (sqlite3.SQLITE_IOERR, "disk I/O error"))
-    error = sqlite3.OperationalError(words)
-    error.sqlite_errorcode = code
+    full = number == errno.ENOSPC
+    error = sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_IOERR
     return error
 
 
@@ -228,7 +227,7 @@ class Instruments:
                 return original(ledger, function)
             verb = function.func.__name__  # type: ignore[attr-defined]  # `verb` made a partial
             name, reads = f"ledger.{verb}", verb in questions
-            if recorder._plan.mode is not Mode.FAIL:
+            if recorder.plan.mode is not Mode.FAIL:
                 recorder.enter(name, reads=reads)
                 value = original(ledger, function)
                 recorder.leave(name, reads=reads)

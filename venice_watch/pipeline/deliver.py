@@ -4,6 +4,7 @@ Every step may be done again after a crash and finds what was done before.
 """
 
 import asyncio
+import contextlib
 import json
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -324,7 +325,8 @@ async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
             continue  # deleted, or renamed: nobody's word that it may be paid for again
         if not await asyncio.to_thread(is_taken, original):
             await asyncio.to_thread(originals.remove_report, original)
-            await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
+            with contextlib.suppress(StaleError):  # another copy of it saw the same
+                await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
 
 
 async def _is_away(parts: Parts, root: Path) -> bool:
