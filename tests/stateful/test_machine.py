@@ -3,7 +3,9 @@
 A machine of hypothesis drops, rewrites and renames files, breaks the API and the program, and
 looks after each step at what must hold at any moment; in the end, at where everything is.
 VENICE_WATCH_EXAMPLES says how many such lives are lived; then one that ends badly is made as short
-as it can be, which takes minutes.
+as it can be, which takes minutes. Threads race in each run: what a rule draws may not depend on
+what a run came to, or hypothesis could not repeat a life; a rule without anything to do does
+nothing.
 """
 
 import errno
@@ -21,6 +23,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -39,13 +42,14 @@ REUSE = True  # the same bytes with the same parameters are charged once, unless
 EXAMPLES_ASKED = os.environ.get("VENICE_WATCH_EXAMPLES")
 EXAMPLES = int(EXAMPLES_ASKED or 25)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-STEPS = 14  # of one life
+STEPS = 30  # of one life
 RUNS_TO_END = 8  # faults that are still scripted strike the first of them
 PRICE_MICROUSD = 20_000
 LANES = ("left", "right")
 NAMES = ("a.png", "b.png", "sub/a.png", "sub/deep/c.png")
 UNREACHABLE = 69
 STEP = st.integers(0, 240)  # in which something happens to a run; most have as many
+BUDGET = st.none() | st.integers(0, 3)  # images a month
 # each costs no time; those that charge without telling (500 and charged) cannot be accounted for
 FAULTS = (
     "overloaded=0 unauthorized payment_required forbidden bad_request rejected too_large_at_once "
@@ -67,7 +71,6 @@ class Life(RuleBasedStateMachine):
         self.world = World(root, venice, zygote)
         self.world.lanes = [_make_lane(root / name) for name in LANES]
         self.budget_microusd: int | None = None
-        self.budget_max_microusd = 0  # the largest one while anything was spent
         self.edited = False  # a file that came back from the quarantine may be another one now
         self.good = True  # nothing was found yet
         self.write_config()
@@ -103,14 +106,31 @@ class Life(RuleBasedStateMachine):
         files = [path for lane in self.world.lanes for path in files_below(lane.inbox)]
         return [path for path in files if not path.name.startswith(".")]
 
+    def is_busy(self) -> bool:
+        """Tell whether a run has anything to do."""
+        return bool(self.waiting() or self.world.active())
+
+    @initialize(names=st.sets(st.sampled_from(NAMES), min_size=1), images=BUDGET)
+    def begin(self, names: set[str], images: int | None) -> None:
+        """Begin with images, and with a budget or without one."""
+        for lane in range(len(LANES)):
+            self.drop(lane, names)
+        if BUDGETS:
+            self.change_budget(images)
+
     # --- a user ----------------------------------------------------------------------------------
 
-    @rule(lane=st.integers(0, 1), name=st.sampled_from(NAMES), sound=st.integers(0, 5))
-    def drop(self, lane: int, name: str, sound: int) -> None:
-        """Drop an image that is new; now and then a damaged one."""
-        self.put(self.world.lanes[lane].inbox / name, new_picture(sound=sound > 0))
+    @rule(lane=st.integers(0, 1), names=st.sets(st.sampled_from(NAMES), min_size=1))
+    def drop(self, lane: int, names: set[str]) -> None:
+        """Drop images that are new."""
+        for name in sorted(names):
+            self.put(self.world.lanes[lane].inbox / name, new_picture())
 
-    @precondition(lambda self: self.world.pictures)
+    @rule(lane=st.integers(0, 1), name=st.sampled_from(NAMES))
+    def drop_damaged(self, lane: int, name: str) -> None:
+        """Drop a damaged image."""
+        self.put(self.world.lanes[lane].inbox / name, new_picture(sound=False))
+
     @rule(
         lane=st.integers(0, 1), name=st.sampled_from(("d.png", *NAMES)), which=st.integers(0, 100)
     )
@@ -119,29 +139,27 @@ class Life(RuleBasedStateMachine):
         pictures = list(self.world.pictures.values())
         self.put(self.world.lanes[lane].inbox / name, pictures[which % len(pictures)])
 
-    @precondition(lambda self: self.waiting())
     @rule(which=st.integers(0, 100))
     def rewrite(self, which: int) -> None:
         """Write another image into a file that waits."""
-        files = self.waiting()
-        self.put(files[which % len(files)], new_picture())
+        if files := self.waiting():
+            self.put(files[which % len(files)], new_picture())
 
-    @precondition(lambda self: self.waiting())
     @rule(which=st.integers(0, 100), name=st.sampled_from(("moved.png", "sub/moved.png")))
     def rename(self, which: int, name: str) -> None:
         """Rename a file that waits."""
-        files = self.waiting()
+        if not (files := self.waiting()):
+            return
         path = files[which % len(files)]
         lane = next(lane for lane in self.world.lanes if lane.inbox in path.parents)
         self.move(path, lane.inbox / name)
 
-    @precondition(lambda self: self.world.quarantined())
     @rule(which=st.integers(0, 100))
     def take_back(self, which: int) -> None:
         """Move a file from the quarantine into the inbox again."""
-        files = self.world.quarantined()
-        lane, path = files[which % len(files)]
-        self.move(path, lane.inbox / path.relative_to(lane.quarantine))
+        if files := self.world.quarantined():
+            lane, path = files[which % len(files)]
+            self.move(path, lane.inbox / path.relative_to(lane.quarantine))
 
     def move(self, path: Path, target: Path) -> None:
         """Rename a file to a name that is free."""
@@ -152,7 +170,7 @@ class Life(RuleBasedStateMachine):
         path.rename(target)
 
     @precondition(lambda _self: BUDGETS)
-    @rule(images=st.none() | st.integers(0, 8))
+    @rule(images=BUDGET)
     def change_budget(self, images: int | None) -> None:
         """Allow so many images a month, those that were sent included, or any number."""
         self.budget_microusd = None if images is None else images * PRICE_MICROUSD
@@ -170,13 +188,18 @@ class Life(RuleBasedStateMachine):
     # --- the program -----------------------------------------------------------------------------
 
     def once(self, **plan: object) -> Run:
-        """Run `once`, within the budget of now."""
+        """Run `once`, within the budget of now; with something to do."""
+        if not self.is_busy():
+            self.put(self.world.lanes[0].inbox / NAMES[0], new_picture())
         before = self.spent()
-        run = self.world.once(**plan)
-        if BUDGETS and self.budget_microusd is not None:
-            assert self.spent() <= max(before, self.budget_microusd), "above the budget"
-            billed = self.world.bill()[1]
-            assert billed <= max(before, self.budget_microusd), "billed above the budget"
+        self.good = False
+        with self.world.told():
+            run = self.world.once(**plan)
+            if BUDGETS and self.budget_microusd is not None:
+                most = max(before, self.budget_microusd)
+                assert self.spent() <= most, "above the budget"
+                assert self.world.bill()[1] <= most, "billed above the budget"
+        self.good = True
         return run
 
     def spent(self) -> int:
