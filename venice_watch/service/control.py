@@ -102,13 +102,15 @@ async def _reply(
 ) -> Mapping[str, Any]:
     if busy:
         return {"error": f"more than {CALLERS_MAX} callers at a time; try again"}
+    # read before it is refused: closing on what was not read would take the answer away as well
+    line = await reader.readline()
     peer = writer.get_extra_info("socket")
     raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _pid, uid, _gid = _CREDENTIALS.unpack(raw)
     if uid not in (0, os.getuid()):
         return {"error": "this user may not; ask as the user of the service, or as root"}
     try:
-        request = json.loads(await reader.readline())
+        request = json.loads(line)
     except (ValueError, RecursionError):
         return {"error": "not a line of JSON"}
     if not isinstance(request, dict):
