@@ -3,6 +3,9 @@
 import json
 from typing import TYPE_CHECKING
 
+from venice_watch.budget import Budget, Limit, Period
+from venice_watch.pipeline.passage import Hold, Tally
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -116,3 +119,16 @@ def test_the_daemon_goes_on_while_it_waits(place: "Place", venice: "Venice") -> 
     assert daemon.stop() == 0
     assert len(daemon.find("budget.reached")) == 1
     assert venice.totals()["charges"] == 1
+
+
+def test_a_request_lifts_no_other_hold() -> None:
+    """A request that begins reopens its folder's budget, and no hold for another reason."""
+    limit = Limit(folder=None, period=Period.DAY, microusd=1)
+    budget = Budget(limit=limit, days="2026-11-25")
+    tally = Tally()
+    tally.held["photos"] = Hold(why="the outbox is full", until=0.0)
+    tally.reopen("photos", [budget])
+    assert "photos" in tally.held
+    tally.held["photos"] = Hold(why="reached", until=0.0, budget=budget)
+    tally.reopen("photos", [budget])
+    assert tally.held == {}

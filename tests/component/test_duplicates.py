@@ -1,5 +1,6 @@
 """The same work twice: paid for once, whatever the name, the folder or the time."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -161,6 +162,29 @@ def test_a_second_doubt_holds_every_copy(place: "Place", venice: "Venice", draw:
     assert place.once()[0] == 0
     assert len(venice.upscales()) == 3
     assert place.names("outbox") == {"a.png"}
+
+
+def test_twins_taken_back_together(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """Two copies taken back at once are one word: it pardons what was in doubt before, no more.
+
+    The second is looked at when the first is in doubt again: others stand between them.
+    """
+    one, two, _ = three_folders(place)
+    one["priority"] = 1
+    place.write(folders=[one, two], api={"concurrency": 1, "on_in_doubt": "hold"})
+    venice.fail("truncated", times=99)  # charged, lost, and no reason to call the service down
+    for name in ("one", "two"):
+        (place.root / name / "inbox" / "a.png").write_bytes(draw(1))
+        assert place.once()[0] == 1
+    sent = hashlib.sha256(draw(1)).hexdigest()
+    assert [one["image_sha256"] for one in venice.upscales()] == [sent]
+    for name in ("one", "two"):
+        (place.root / name / "quarantine" / "a.png").rename(place.root / name / "inbox" / "a.png")
+    for number in range(20):
+        (place.root / "two" / "inbox" / f"f{number}.png").write_bytes(draw(number + 2))
+    assert place.once()[0] == 1
+    assert [one["image_sha256"] for one in venice.upscales()].count(sent) == 2
+    assert "a.png" in place.names("one/quarantine") & place.names("two/quarantine")
 
 
 def test_hold_forbids_a_copy_too(place: "Place", venice: "Venice", draw: "Draw") -> None:

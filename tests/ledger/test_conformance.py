@@ -717,7 +717,7 @@ def test_discarded(opened: Opener) -> None:
         [there] = await ledger.quarantined(SHA)
         assert there.original_path == "/quarantine/cat.jpg"
         assert (await ledger.counts())["photos"].quarantined == 1
-        await ledger.left_quarantine(there, now=NOW)
+        await ledger.left_quarantine(there, back_at=NOW, now=NOW)
         assert await ledger.quarantined(SHA) == []
         assert (await ledger.counts())["photos"].quarantined == 0
 
@@ -1464,7 +1464,7 @@ def test_pardon(opened: Opener, code: Code) -> None:
             await ledger.retired(job, original_path=f"/quarantine/{path}", now=NOW)
         before = await ledger.spending()
         [job] = [job for job in await ledger.quarantined(SHA) if job.path == "a"]
-        await ledger.left_quarantine(job, now=NOW)
+        await ledger.left_quarantine(job, back_at=NOW, now=NOW)
         assert await doubts_of(ledger) == (0 if code is Code.IN_DOUBT else 2)
         assert await doubts_of(ledger, OTHER_WORK) == 1
         assert await ledger.spending() == before, "the money is spent all the same"
@@ -1472,6 +1472,26 @@ def test_pardon(opened: Opener, code: Code) -> None:
         job, attempt = await sending(ledger, "d")
         await close(ledger, job, attempt, "doubt")
         assert await doubts_of(ledger) == (1 if code is Code.IN_DOUBT else 3), "a new one counts"
+
+    run(opened, scenario)
+
+
+def test_pardon_of_what_was_before(opened: Opener) -> None:
+    """A file taken back pardons no doubt that came after it was back: that is nobody's word."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for path in ("a", "b"):
+            job, attempt = await sending(ledger, path)
+            job = await ledger.discard(
+                job, attempt, LOST, code=Code.IN_DOUBT, message="x", known=Known(), now=NOW
+            )
+            await ledger.retired(job, original_path=f"/quarantine/{path}", now=NOW)
+        job = await executing(ledger, "again")
+        attempt = await ledger.begin(job, order(), day=DAY, now=NOW + 10)
+        await close(ledger, job, attempt, "doubt", now=NOW + 11)
+        for job in await ledger.quarantined(SHA):
+            await ledger.left_quarantine(job, back_at=NOW + 9, now=NOW + 12)
+        assert await doubts_of(ledger) == 1
 
     run(opened, scenario)
 
@@ -1494,10 +1514,10 @@ def test_pardon_by_what_was_known(opened: Opener) -> None:
         assert job.work_key == WORK
         await ledger.retired(job, original_path="/quarantine/cat.jpg", now=NOW)
         [job] = await ledger.quarantined(SHA)
-        await ledger.left_quarantine(job, now=NOW)
+        await ledger.left_quarantine(job, back_at=NOW, now=NOW)
         assert await doubts_of(ledger) == 0
         with pytest.raises(StaleError):
-            await ledger.left_quarantine(job, now=NOW)
+            await ledger.left_quarantine(job, back_at=NOW, now=NOW)
 
     run(opened, scenario)
 

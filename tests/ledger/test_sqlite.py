@@ -418,7 +418,7 @@ def test_at_work_after_version_1(tmp_path: Path) -> None:
             assert (await ledger.prior(WORKS["bb"])).doubts == 1
             assert (await ledger.prior(WORKS["dd"])).doubts == 2
             [bad] = await ledger.quarantined(SHA)
-            await ledger.left_quarantine(bad, now=NOW)
+            await ledger.left_quarantine(bad, back_at=NOW, now=NOW)
             assert (await ledger.prior(WORKS["dd"])).doubts == 0
             [open_one] = await ledger.recover(now=NOW)
             assert (open_one.job.path, open_one.attempt.microusd) == ("sent.jpg", 80_000)

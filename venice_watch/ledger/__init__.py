@@ -283,8 +283,11 @@ class Ledger(Protocol):
     async def quarantined(self, source_sha256: bytes) -> list[Job]:
         """Return discarded jobs of these bytes whose files were put into the quarantine."""
 
-    async def left_quarantine(self, job: Job, *, now: float) -> None:
-        """Record that a person took a quarantined file back: its work may be paid for again."""
+    async def left_quarantine(self, job: Job, *, back_at: float, now: float) -> None:
+        """Record that a person took a quarantined file back: its work may be paid for again.
+
+        That pardons the doubts from before it was back (`back_at`); later ones count.
+        """
 
     async def spent(self, budgets: Sequence[Budget]) -> list[int]:
         """Return what counts against each budget, in micro-USD."""

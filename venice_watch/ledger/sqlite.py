@@ -353,14 +353,14 @@ class SqliteLedger(Steps):
         ]
 
     @verb
-    def left_quarantine(self, job: Job, *, now: float) -> None:
+    def left_quarantine(self, job: Job, *, back_at: float, now: float) -> None:
         """Record that a person took a quarantined file back: its work may be paid for again."""
         self._change(job, now=now, original_path=None)
         if job.code == Code.IN_DOUBT and job.work_key is not None:
             self._execute(
                 "UPDATE attempts SET pardoned = 1 WHERE work_key = ? "
-                "AND charge IN ('unknown', 'lost')",
-                (job.work_key,),
+                "AND charge IN ('unknown', 'lost') AND started_at <= ?",
+                (job.work_key, back_at),
             )
 
     @verb

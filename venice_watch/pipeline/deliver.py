@@ -326,7 +326,9 @@ async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
         if not await asyncio.to_thread(is_taken, original):
             await asyncio.to_thread(originals.remove_report, original)
             with contextlib.suppress(StaleError):  # another copy of it saw the same
-                await parts.ledger.left_quarantine(earlier, now=parts.clock.now())
+                await parts.ledger.left_quarantine(
+                    earlier, back_at=passage.job.created_at, now=parts.clock.now()
+                )
 
 
 async def _is_away(parts: Parts, root: Path) -> bool:

@@ -66,7 +66,9 @@ class Tally:
 
     def reopen(self, folder: str, budgets: Sequence[Budget]) -> list[Budget]:
         """Note that a folder spends; return the budgets that had been reached before these."""
-        self.held.pop(folder, None)
+        hold = self.held.get(folder)
+        if hold is not None and hold.budget is not None:
+            del self.held[folder]
         turned = [one for one in budgets if self.budgets.get(one.limit, one) != one]
         for budget in turned:
             del self.budgets[budget.limit]

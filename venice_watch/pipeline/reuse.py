@@ -61,8 +61,8 @@ def refuse_another_doubt(on_in_doubt: OnInDoubt, doubts: int) -> None:
         raise ImageRefusedError(
             Code.IN_DOUBT,
             f"the same image was in doubt {times} already: it may have been charged, and no "
-            "result came. It is not sent again by itself. Check your Venice bill, then move this "
-            "file and the earlier one back from the quarantine to send it once more.",
+            "result came. It is not sent again by itself. Check your Venice bill, then take one of "
+            "its files back (`venice-watch retry`) to send it once more.",
         )
 
 
