@@ -19,6 +19,14 @@ class Throttle(StrEnum):
     ERROR_BUDGET = "error_budget"
 
 
+class Blame(StrEnum):
+    """What a refusal is said to be about."""
+
+    IMAGE = "image"
+    VALUE = "value"  # of one of the parameters
+    FIELD = "field"  # one that the server does not know
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answer:
     words: str = ""
@@ -77,6 +85,7 @@ class Rejected(_Answer):
 
     name: ClassVar[str] = "rejected"
     charge: ClassVar[Charge] = Charge.NONE
+    blames: Blame = Blame.IMAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

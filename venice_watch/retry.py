@@ -38,9 +38,10 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """What the ledger remembers: the job's counted attempts, its 500s, the work's other doubts."""
+    """What the ledger remembers of the job and, for doubts, of its work."""
 
-    attempts: int  # before this one
+    attempts: int  # those that counted, before this one
+    failures: int  # counted or not, that nobody was charged for: how long to wait
     server_failures: int  # before this one
     doubts: int  # before this one, whichever job had them
 
@@ -75,13 +76,20 @@ class Halt:
     reason: str
 
 
-Decision = RetryAt | Resend | Discard | Halt
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldFolder:
+    """Stop sending for the folder, whose settings are at fault; the image loses no attempt."""
+
+    reason: str
+
+
+Decision = RetryAt | Resend | Discard | Halt | HoldFolder
 
 
 def decide(
-    outcome: Failure, past: Past, policy: Policy, *, service_down: bool, chance: float
+    outcome: Failure, past: Past, policy: Policy, *, blames_service: bool, chance: float
 ) -> Decision:
-    """Return what becomes of the image; `service_down` blames the service, not the image."""
+    """Return what becomes of the image; `blames_service`: others fail just as well."""
     match outcome:
         case AccountRefused():
             return Halt(reason=outcome.words)
@@ -97,14 +105,14 @@ def decide(
         case ServerFailed():
             return _decide_server_failed(outcome, past, policy)
         case Unsent():
-            delay_s = chance * _backoff_s(past.attempts, policy.base_s, policy.max_s)
+            delay_s = chance * _backoff_s(past.failures, policy.base_s, policy.max_s)
         case Unavailable():
             low, high = UNAVAILABLE_S
-            delay_s = low + chance * (_backoff_s(past.attempts, low, high) - low)
+            delay_s = low + chance * (_backoff_s(past.failures + 1, low, high) - low)
             delay_s = max(delay_s, min(outcome.after_s or 0.0, high))
         case _:
             assert_never(outcome)
-    if service_down:
+    if blames_service:
         return RetryAt(after_s=delay_s, counted=False)
     if past.attempts + 1 >= policy.attempts_max:
         return Discard(
@@ -115,8 +123,8 @@ def decide(
     return RetryAt(after_s=delay_s, counted=True)
 
 
-def _backoff_s(attempts: int, base_s: float, max_s: float) -> float:
-    return min(max_s, base_s * 2.0 ** min(attempts, EXPONENT_MAX))
+def _backoff_s(failures: int, base_s: float, max_s: float) -> float:
+    return min(max_s, base_s * 2.0 ** min(failures, EXPONENT_MAX))
 
 
 def _decide_server_failed(outcome: ServerFailed, past: Past, policy: Policy) -> Decision:

@@ -104,11 +104,48 @@ def test_parameters_arrive(place: "Place", venice: "Venice", draw: "Draw") -> No
     }
 
 
-def test_server_changes_its_contract(place: "Place", venice: "Venice", draw: "Draw") -> None:
-    """A strict server that does not take a parameter refuses it free of charge, naming it."""
+def test_configured_contract_is_wrong(place: "Place", venice: "Venice") -> None:
+    """A field that the server does not know is no image's fault: its folder waits, told once."""
     place.write(api={"contract": "creativity"}, presets={"photo": {"scale": 2, "creativity": 0.01}})
+    pictures = place.drop_many(6)
+    code, program = place.once()
+    assert code == 1
+    assert place.read("inbox") == pictures
+    [held] = [event for event in program.events if event["event"] == "folder.held"]
+    assert "'photo'" in held["reason"]
+    assert "'creativity'" in held["reason"]
+    totals = venice.totals()
+    assert totals["charges"] == 0
+    assert totals["upscales"] <= 4, "one for each of those under way when the first was refused"
+
+
+def test_server_takes_its_contract_back(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """A server that goes back to the older contract is found out by its refusal, at no cost."""
+    venice.change(contract="creativity")
+    presets = {"photo": {"scale": 2, "creativity": 0.01}, "plain": {"scale": 2}}
+    place.write(api={"contract": "auto"}, presets=presets, on_unsupported="drop")
     place.drop("a.png", draw(1))
-    assert place.once()[0] == 1
-    assert place.report("a.png")["code"] == "rejected"
-    assert "creativity" in place.report("a.png")["message"]
-    assert venice.totals()["charges"] == 0
+    daemon = place.ready()
+    place.wait_names("outbox", {"a.png"})
+    venice.change(contract="enhance")
+    place.drop("b.png", draw(2))
+    place.wait_names("outbox", {"b.png"})
+    daemon.wait_event("account.contract_changed")
+    assert daemon.stop() == 0
+    assert place.names("quarantine") == set()
+    assert venice.totals()["charges"] == 2
+
+
+def test_server_moves_on(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """A value that the newer contract has no more is refused, and holds its folder from then on."""
+    place.write(api={"contract": "auto"}, presets={"photo": {"scale": 1, "enhance": True}})
+    place.drop("a.png", draw(1))
+    daemon = place.ready()
+    place.wait_names("outbox", {"a.png"})
+    venice.change(contract="creativity")
+    place.drop("b.png", draw(2))
+    daemon.wait_event("account.contract_changed")
+    daemon.wait_event("folder.held")
+    assert daemon.stop() == 0
+    assert place.names("inbox") == {"b.png"}
+    assert venice.totals()["charges"] == 1

@@ -1,5 +1,7 @@
 """What becomes of a request that failed: every outcome, before and after its limits."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +23,7 @@ from venice_watch.retry import Decision, Discard, Halt, Past, Policy, Resend, Re
 
 POLICY = Policy(attempts_max=6, base_s=1.0, max_s=120.0, resend_in_doubt=True)
 HOLD = Policy(attempts_max=6, base_s=1.0, max_s=120.0, resend_in_doubt=False)
-FIRST = Past(attempts=0, server_failures=0, doubts=0)
+FIRST = Past(attempts=0, failures=0, server_failures=0, doubts=0)
 MONEY_GONE = (Doubtful(words="no answer", status=None), Lost(words="broken", status=200))
 chances = st.floats(0, 1, exclude_max=True)
 failures = st.one_of(
@@ -51,19 +53,19 @@ def after(
     chance: float = 0.5,
 ) -> Decision:
     """Decide with the usual policy."""
-    return decide(outcome, past, policy, service_down=down, chance=chance)
+    return decide(outcome, past, policy, blames_service=down, chance=chance)
 
 
 def test_account() -> None:
     """A refused account stops everybody and blames no image, whatever went before."""
-    late = Past(attempts=99, server_failures=9, doubts=9)
+    late = Past(attempts=99, failures=99, server_failures=9, doubts=9)
     assert after(AccountRefused(words="HTTP 402: empty"), late) == Halt(reason="HTTP 402: empty")
 
 
 def test_throttled() -> None:
     """A 429 waits for as long as the server says, and costs no attempt, ever."""
     throttled = Throttled(kind=Throttle.RATE, after_s=17.5)
-    late = Past(attempts=99, server_failures=9, doubts=9)
+    late = Past(attempts=99, failures=99, server_failures=9, doubts=9)
     assert after(throttled, late) == RetryAt(after_s=17.5, counted=False)
 
 
@@ -79,7 +81,7 @@ def test_rejected() -> None:
 def test_one_resend(outcome: Failure) -> None:
     """Work whose money is in doubt is sent once more, and not a third time."""
     assert after(outcome) == Resend(after_s=0.5)
-    again = after(outcome, Past(attempts=1, server_failures=0, doubts=1))
+    again = after(outcome, Past(attempts=1, failures=1, server_failures=0, doubts=1))
     assert isinstance(again, Discard)
     assert again.code is Code.IN_DOUBT
     assert "second time" in again.message
@@ -96,7 +98,7 @@ def test_hold(outcome: Failure) -> None:
 
 def test_doubt_outlives_an_outage() -> None:
     """An outage is no reason to send doubtful work a third time."""
-    verdict = after(Doubtful(), Past(attempts=0, server_failures=0, doubts=1), down=True)
+    verdict = after(Doubtful(), replace(FIRST, doubts=1), down=True)
     assert isinstance(verdict, Discard)
 
 
@@ -111,7 +113,8 @@ def test_server_failed() -> None:
     """A 500 is tried again after 30 s and after 120 s, then the image is given up as failed."""
     outcome = ServerFailed(words="UPSCALE_FAILED", status=500)
     seen = [
-        after(outcome, Past(attempts=count, server_failures=count, doubts=0)) for count in range(3)
+        after(outcome, Past(attempts=count, failures=count, server_failures=count, doubts=0))
+        for count in range(3)
     ]
     assert seen[:2] == [RetryAt(after_s=30.0, counted=True), RetryAt(after_s=120.0, counted=True)]
     assert isinstance(seen[2], Discard)
@@ -129,10 +132,10 @@ def test_attempts_bind_every_counted_retry() -> None:
 @pytest.mark.parametrize("outcome", [Unsent(words="refused"), Unavailable(words="at capacity")])
 def test_gives_up(outcome: Failure) -> None:
     """The last allowed attempt is the last, and the message says that nothing was charged."""
-    fifth = after(outcome, Past(attempts=4, server_failures=0, doubts=0))
+    fifth = after(outcome, Past(attempts=4, failures=4, server_failures=0, doubts=0))
     assert isinstance(fifth, RetryAt)
     assert fifth.counted
-    sixth = after(outcome, Past(attempts=5, server_failures=0, doubts=0))
+    sixth = after(outcome, Past(attempts=5, failures=5, server_failures=0, doubts=0))
     assert isinstance(sixth, Discard)
     assert sixth.code is Code.FAILED
     assert "gave up after 6 attempts" in sixth.message
@@ -142,7 +145,7 @@ def test_gives_up(outcome: Failure) -> None:
 @pytest.mark.parametrize("outcome", [Unsent(), Unavailable()])
 def test_outage_blames_no_image(outcome: Failure) -> None:
     """While the service is down no attempt is counted, and no image is given up."""
-    verdict = after(outcome, Past(attempts=500, server_failures=0, doubts=0), down=True)
+    verdict = after(outcome, replace(FIRST, attempts=500, failures=500), down=True)
     assert isinstance(verdict, RetryAt)
     assert not verdict.counted
 
@@ -152,7 +155,7 @@ def test_outage_blames_no_image(outcome: Failure) -> None:
 )
 def test_backoff(attempts: int, most_s: float) -> None:
     """Waiting doubles up to its limit, and chance spreads it over the whole span."""
-    past = Past(attempts=attempts, server_failures=0, doubts=0)
+    past = Past(attempts=attempts, failures=attempts, server_failures=0, doubts=0)
     policy = Policy(attempts_max=100_000, base_s=1.0, max_s=120.0, resend_in_doubt=True)
     assert after(Unsent(), past, policy, chance=0.0) == RetryAt(after_s=0.0, counted=True)
     assert after(Unsent(), past, policy, chance=0.25) == RetryAt(after_s=most_s / 4, counted=True)

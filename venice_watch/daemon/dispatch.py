@@ -1,7 +1,11 @@
-"""What is begun next: due jobs of folders that have room, as long as nobody says stop."""
+"""What is begun next: due jobs of folders that have room, as long as nobody says stop.
+
+Folders of a higher priority come first; those of one priority take turns.
+"""
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
@@ -28,6 +32,8 @@ class Dispatcher:
         self._folders = folders
         self._busy: Counter[str] = Counter()  # images before or in their turn, by folder
         self._delivering: Counter[str] = Counter()  # results on their way out, by folder
+        self._begun: Counter[str] = Counter()  # when a folder had its last turn: a number
+        self._turns = itertools.count(1)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -48,6 +54,7 @@ class Dispatcher:
                 continue
             folder = self._folders[job.folder]
             self._busy[folder.name] += 1
+            self._begun[folder.name] = next(self._turns)
             self.in_hand.add(job.id)
             task = group.create_task(self._work(folder, job))
             self.tasks.add(task)
@@ -79,26 +86,39 @@ class Dispatcher:
         return [name for name in self._folders if self._delivering[name] < DELIVERIES_MAX]
 
     def _open_folders(self) -> list[str]:
-        """Return the folders from which another image may be begun.
+        """Return the folders from which another image may be begun, whose turn it is first.
 
         A folder has as many images in work as it may have turns, and a few more, so that no turn
-        stays empty; what waits for its own folder's limit is in nobody else's way.
+        stays empty; what waits for its own folder's limit, or behind a lower priority, is in
+        nobody else's way.
         """
         ceiling = self._parts.config.api.concurrency
-        limits = {
-            name: min(folder.concurrency or ceiling, ceiling)
-            for name, folder in self._folders.items()
-        }
-        useful = sum(min(self._busy[name], limit) for name, limit in limits.items())
         now = self._parts.clock.monotonic()
-        return [
+        found = [
             name
-            for name, limit in limits.items()
-            if self._busy[name] < limit + LOOKAHEAD
-            and useful < ceiling + LOOKAHEAD
+            for name, folder in self._folders.items()
+            if self._busy[name] < self._limit(folder) + LOOKAHEAD
+            and self._useful(folder.priority) < ceiling + LOOKAHEAD
             and self._delivering[name] < DELIVERIES_MAX
             and self._may_try(name, now)
         ]
+        return sorted(found, key=self._rank)
+
+    def _rank(self, name: str) -> tuple[int, int, int]:
+        """Return what the order of folders goes by: priority, then whose turn it is."""
+        return (-self._folders[name].priority, self._busy[name], self._begun[name])
+
+    def _limit(self, folder: Folder) -> int:
+        ceiling = self._parts.config.api.concurrency
+        return min(folder.concurrency or ceiling, ceiling)
+
+    def _useful(self, priority: int) -> int:
+        """Return how many images of this priority or a higher one could be sent at once."""
+        return sum(
+            min(self._busy[name], self._limit(folder))
+            for name, folder in self._folders.items()
+            if folder.priority >= priority
+        )
 
     def _may_try(self, name: str, now: float) -> bool:
         """Tell whether a folder is not held, or may try one image to see whether it still is."""

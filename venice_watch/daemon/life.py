@@ -38,7 +38,7 @@ from venice_watch.pipeline.passage import Parts
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
-from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, WINDOW_S, Gate
+from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, FAILURES_WINDOW_S, WINDOW_S, Gate
 
 SPOOL_NAME = "spool"
 THREADS_MAX = 64  # for files: a hung share keeps some of them
@@ -80,6 +80,7 @@ class Daemon:
                 if folder.concurrency is not None
             },
             requests_per_minute=config.api.requests_per_minute,
+            priorities={folder.name: folder.priority for folder in config.folders},
         )
         chosen = config.api.contract
         self._account = Account(
@@ -128,7 +129,7 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 helpers = [group.create_task(tracker.run()) for tracker in self._trackers.values()]
                 helpers.append(group.create_task(self._account.run()))
-                helpers.append(group.create_task(self._account.keep_prices()))
+                helpers.append(group.create_task(self._account.keep_current()))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
                 await self._dispatcher.run(group, until=None)
@@ -181,10 +182,10 @@ class Daemon:
         asyncio.get_running_loop().set_default_executor(threads)
         for folder in self._config.folders:
             await self._clear_leftovers(folder)
-        self._gate.remember_sent(
-            self._clock.now() - sent_at
-            for sent_at in await self._ledger.sent_since(self._clock.now() - WINDOW_S)
-        )
+        now = self._clock.now()
+        sent = await self._ledger.sent_since(now - WINDOW_S)
+        failed = await self._ledger.failed_since(now - FAILURES_WINDOW_S)
+        self._gate.remember([now - at for at in sent], [now - at for at in failed])
         await line.recover(self._parts, self._folders)
         for name, count in (await self._ledger.counts()).items():
             if name not in self._folders and report.active(count):

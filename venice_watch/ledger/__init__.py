@@ -151,12 +151,13 @@ class Ledger(Protocol):
         """Make a job of each file; False where one is on its way at that path already."""
 
     async def claim(
-        self, *, now: float, only_folders: Collection[str], deliver_in: Collection[str] = ()
+        self, *, now: float, only_folders: Sequence[str], deliver_in: Sequence[str] = ()
     ) -> Job | None:
         """Take the next job that is due: available and in doubt ones become executing.
 
-        A staged one (its delivery failed before) comes first and is handed out as it is, once;
-        also from the folders `deliver_in`.
+        Of the folder that is named first, its highest priority first. A staged one (its delivery
+        failed before) precedes them all and is handed out as it is, once; also from the folders
+        `deliver_in`.
         """
 
     async def next_due_at(
@@ -279,6 +280,12 @@ class Ledger(Protocol):
 
     async def sent_since(self, since: float) -> list[float]:
         """Return when requests were sent since `since`, oldest first: the rate's memory."""
+
+    async def failed_since(self, since: float) -> list[float]:
+        """Return when requests were known to have failed since `since`, oldest first."""
+
+    async def waiting(self) -> dict[str, int]:
+        """Return how many jobs of each folder are not paid for yet."""
 
     async def quarantined(self, source_sha256: bytes) -> list[Job]:
         """Return discarded jobs of these bytes whose files were put into the quarantine."""

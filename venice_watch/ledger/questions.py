@@ -17,6 +17,7 @@ from venice_watch.ledger.rows import (
     read_signature,
 )
 
+REQUEST_S_MAX = 3600.0  # no request takes longer
 PLACES_MAX = 64  # deliveries of one work that are looked through for its bytes
 _SPENT = "charge IN ('reserved', 'charged', 'unknown', 'lost')"  # what a budget counts
 
@@ -199,6 +200,26 @@ class Questions(Connection):
             "SELECT started_at FROM attempts WHERE started_at >= ? ORDER BY started_at", (since,)
         )
         return [float(row[0]) for row in rows]
+
+    @verb
+    def failed_since(self, since: float) -> list[float]:
+        """Return when requests were known to have failed since `since`, oldest first."""
+        rows = self._execute(
+            # one that ended lately began within the hour: no timeout is longer
+            "SELECT ended_at FROM attempts WHERE started_at >= ? AND ended_at >= ? "
+            "AND outcome NOT IN ('succeeded', 'adopted', 'lost') ORDER BY ended_at",
+            (since - REQUEST_S_MAX, since),
+        )
+        return [float(row[0]) for row in rows]
+
+    @verb
+    def waiting(self) -> dict[str, int]:
+        """Return how many jobs of each folder are not paid for yet."""
+        rows = self._execute(
+            "SELECT folder, count(*) FROM jobs WHERE state IN ('available', 'executing', "
+            "'in_doubt', 'staged') AND state <> 'staged' GROUP BY folder"
+        )
+        return {folder: int(count) for folder, count in rows}
 
     @verb
     def quarantined(self, source_sha256: bytes) -> list[Job]:

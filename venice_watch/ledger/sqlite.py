@@ -30,7 +30,6 @@ from venice_watch.ledger import (
     WorkMovedOnError,
 )
 from venice_watch.ledger.connection import hasty_verb, verb
-from venice_watch.ledger.questions import marks
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
     IN_HAND,
@@ -83,10 +82,10 @@ class SqliteLedger(Steps):
 
     @verb
     def claim(
-        self, *, now: float, only_folders: Collection[str], deliver_in: Collection[str] = ()
+        self, *, now: float, only_folders: Sequence[str], deliver_in: Sequence[str] = ()
     ) -> Job | None:
         """Take the next job that is due."""
-        staged = self._next_due(State.STAGED, now, {*only_folders, *deliver_in})
+        staged = self._next_due(State.STAGED, now, [*only_folders, *deliver_in])
         if staged is not None:
             return self._change(staged[1], now=now, available_at=IN_HAND)
         waiting = self._next_due(State.AVAILABLE, now, only_folders)
@@ -101,19 +100,20 @@ class SqliteLedger(Steps):
             waiting = doubtful
         return None if waiting is None else self._step(waiting[1], Verb.CLAIM, now=now)
 
-    def _next_due(
-        self, state: State, now: float, folders: Collection[str]
-    ) -> tuple[int, Job] | None:
-        """Return the priority and the job that is due first."""
-        row = self._execute(
-            f"SELECT priority, {JOB_COLUMNS} FROM jobs "  # noqa: S608 - constants
-            # both conditions: by the first SQLite sees that the index of what waits will do
-            f"WHERE state IN ('available', 'in_doubt', 'staged') AND state = '{state}' "
-            f"AND available_at <= ? AND folder IN ({marks(folders)}) "
-            "ORDER BY priority DESC, available_at, id LIMIT 1",
-            (now, *folders),
-        ).fetchone()
-        return None if row is None else (row[0], read_job(row[1:]))
+    def _next_due(self, state: State, now: float, folders: Sequence[str]) -> tuple[int, Job] | None:
+        """Return the priority and the job that is due first, of the folder that is named first."""
+        for folder in folders:
+            row = self._execute(
+                f"SELECT priority, {JOB_COLUMNS} FROM jobs "  # noqa: S608 - constants
+                # both conditions: by the first SQLite sees that the index of what waits will do
+                f"WHERE state IN ('available', 'in_doubt', 'staged') AND state = '{state}' "
+                "AND folder = ? AND available_at <= ? "
+                "ORDER BY priority DESC, available_at, id LIMIT 1",
+                (folder, now),
+            ).fetchone()
+            if row is not None:
+                return row[0], read_job(row[1:])
+        return None
 
     @hasty_verb
     def begin(

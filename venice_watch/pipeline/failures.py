@@ -1,12 +1,10 @@
 """What becomes of an image that did not get through: one decision, and one ledger verb for it."""
 
-import random
 from collections.abc import Awaitable, Callable
 from typing import Any, assert_never
 
 from venice_watch import retry
 from venice_watch.budget import turns_at
-from venice_watch.config.model import OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
 from venice_watch.job import FINAL, Attempt, Charge, Closing, State
@@ -25,13 +23,19 @@ from venice_watch.pipeline.consider import (
     SkippedError,
     rules_digest,
 )
+from venice_watch.pipeline.decide import decide
 from venice_watch.pipeline.deliver import DeliveryError, ResultLostError, retire
 from venice_watch.pipeline.passage import Hold, Parts, Passage
-from venice_watch.pipeline.send import ContractChangedError, SendFailedError, adopt
+from venice_watch.pipeline.send import (
+    ContractChangedError,
+    SendFailedError,
+    ServiceDownError,
+    adopt,
+)
 from venice_watch.rules import skips_undecoded
 from venice_watch.venice.gate import DrainingError
 
-HELD_S = 10.0  # between looks at a folder that waits for a person
+REFUSED_S = 300.0  # between requests of a folder whose parameters the server does not know
 TROUBLE_S = (1.0, 120.0)  # between these while an image is held or cannot be read
 DELIVERY_S = 10.0  # between tries to deliver while the outbox is in trouble
 BUDGET_LOOK_S = 3600.0  # at most between two tries whether a budget has room again
@@ -69,7 +73,7 @@ async def settle_request(
     resend_after_s: float = 0.0,
 ) -> None:
     """Decide on a failed request and close its attempt; a resend waits at least so long."""
-    decision = await _decide(parts, passage, attempt, failure)
+    decision = await decide(parts, passage, attempt, failure)
     closing = Closing(
         outcome=failure.name,
         charge=failure.charge,
@@ -99,8 +103,10 @@ async def settle_request(
             passage.job = await parts.ledger.doubt(
                 passage.job, attempt, closing, until=until, now=now
             )
-        case retry.Halt():
-            await parts.account.halt(decision.reason)
+        case retry.Halt():  # the gate was shut as soon as the answer was there
+            await _put_back(parts, passage, failure.words, ended=ended)
+        case retry.HoldFolder():
+            _hold_folder(parts, passage, FolderHeldError(decision.reason, REFUSED_S))
             await _put_back(parts, passage, failure.words, ended=ended)
         case retry.RetryAt():
             await _put_back(
@@ -113,27 +119,6 @@ async def settle_request(
             )
         case _:
             assert_never(decision)
-
-
-async def _decide(
-    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
-) -> retry.Decision:
-    attempts = await parts.ledger.attempts(passage.job)
-    earlier = [one for one in attempts if one.id != attempt.id]
-    past = retry.Past(
-        attempts=passage.job.attempts,
-        server_failures=sum(one.outcome == "server_failed" for one in earlier),
-        doubts=(await parts.ledger.prior(attempt.work_key)).doubts,
-    )
-    retries = parts.config.api.retries
-    policy = retry.Policy(
-        attempts_max=retries.attempts,
-        base_s=retries.base_s,
-        max_s=retries.max_s,
-        resend_in_doubt=parts.config.api.on_in_doubt is OnInDoubt.RESEND_ONCE,
-    )
-    chance = random.random()  # noqa: S311 - spreads retries, guards nothing
-    return retry.decide(failure, past, policy, service_down=parts.gate.service_down, chance=chance)
 
 
 async def _put_back(
@@ -263,6 +248,10 @@ async def _on_ledger_trouble(parts: Parts, passage: Passage, error: LedgerTroubl
     await _put_back(parts, passage, str(error))
 
 
+async def _on_service_down(parts: Parts, passage: Passage, error: ServiceDownError) -> None:
+    await _put_back(parts, passage, str(error))
+
+
 async def _on_considered_again(
     parts: Parts, passage: Passage, error: ContractChangedError | WorkMovedOnError
 ) -> None:
@@ -304,12 +293,16 @@ async def _on_result_lost(parts: Parts, passage: Passage, error: ResultLostError
 
 async def _on_folder_held(parts: Parts, passage: Passage, error: FolderHeldError) -> None:
     """Hold all of the folder: no use in reading the next image only to put it back."""
+    _hold_folder(parts, passage, error)
+    await _put_back(parts, passage, str(error))
+
+
+def _hold_folder(parts: Parts, passage: Passage, error: FolderHeldError) -> None:
     name = passage.folder.name
     earlier = parts.tally.held.get(name)
     if earlier is None or earlier.why != str(error):
         passage.log.error("folder.held", reason=str(error))
-    parts.tally.held[name] = Hold(why=str(error), until=parts.clock.monotonic() + HELD_S)
-    await _put_back(parts, passage, str(error))
+    parts.tally.held[name] = Hold(why=str(error), until=parts.clock.monotonic() + error.look_s)
 
 
 async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:
@@ -365,6 +358,7 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (UnsafeSourceError, _on_changed),
     (DrainingError, _on_draining),
     (ContractChangedError, _on_considered_again),
+    (ServiceDownError, _on_service_down),
     (WorkMovedOnError, _on_considered_again),
     (LedgerTroubleError, _on_ledger_trouble),
     (ResultLostError, _on_result_lost),

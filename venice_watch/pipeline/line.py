@@ -83,6 +83,7 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     admitted = await parts.decode(
         consider.admit, passage.folder, data, probe, passage.choice, parts.account.contract
     )
+    passage.contract = admitted.contract
     await _hold_unless_ready(parts, passage, admitted)
     for (name, path), why in parts.tally.undelivered.items():
         if name == passage.folder.name:

@@ -16,6 +16,7 @@ from venice_watch.config.model import Config, Folder
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Attempt, Job
 from venice_watch.ledger import Ledger, Order, Prior
+from venice_watch.parameters import Contract
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
@@ -121,6 +122,7 @@ class Passage:
     choice: Choice | None = None
     prior: Prior | None = None  # what was known of the same work when it was ordered
     order: Order | None = None
+    contract: Contract | None = None  # that it was admitted for
     attempt: Attempt | None = None  # open: its money's fate is not written down yet
 
     @property

@@ -17,13 +17,21 @@ from venice_watch.files.spool import SpoolFile, SpoolLostError
 from venice_watch.images.png import BrokenPngError, PngVerifier, verify_file
 from venice_watch.job import Attempt, Charge, Closing, Job
 from venice_watch.ledger import Order, Result, WorkMovedOnError
-from venice_watch.outcome import Doubtful, Failure, Lost, Outcome, Succeeded
+from venice_watch.outcome import (
+    AccountRefused,
+    Doubtful,
+    Failure,
+    Lost,
+    Outcome,
+    Succeeded,
+)
 from venice_watch.parameters import SCALE_DEFAULT
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.stage import stage
-from venice_watch.venice.classify import classify, read_limit
+from venice_watch.venice.classify import classify
 from venice_watch.venice.client import Upload
+from venice_watch.venice.gate import Turn
 
 SPOOL_S = 5.0  # between tries to write a paid result while the spool's disk is in trouble
 
@@ -41,11 +49,16 @@ class ContractChangedError(VeniceWatchError):
     """What was admitted was admitted for another contract."""
 
 
+class ServiceDownError(VeniceWatchError):
+    """The server does not even answer what is free."""
+
+
 async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order) -> None:
     """Send one request and stage its result.
 
     Raises SendFailedError, or before anything is paid DrainingError, SourceGoneError,
-    SourceChangedError, ContractChangedError, FolderHeldError, or what the ledger's `begin` does.
+    SourceChangedError, ContractChangedError, ServiceDownError, FolderHeldError, or what the
+    ledger's `begin` does.
     From `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be
     closed.
     """
@@ -62,7 +75,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
             attempt = passage.attempt = await _begin(parts, passage, order)
             turn.use()
             leave_line()
-            outcome = await _request(parts, passage, admitted, file)
+            outcome = await _request(parts, passage, admitted, file, turn)
             if isinstance(outcome, Succeeded):
                 outcome = await _commit(parts, file, attempt, outcome)
     finally:
@@ -195,6 +208,8 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
     )
     if parts.account.contract != admitted.contract:
         raise ContractChangedError("the server's contract was found out meanwhile")
+    if parts.gate.service_down and not await parts.account.is_reachable():
+        raise ServiceDownError("the server does not answer")  # no image need be in doubt for that
 
 
 async def _stage_paid(
@@ -251,7 +266,9 @@ def order_of(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
     )
 
 
-async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: SpoolFile) -> Outcome:
+async def _request(
+    parts: Parts, passage: Passage, admitted: Admitted, file: SpoolFile, turn: Turn
+) -> Outcome:
     prepared, fit = admitted.prepared, admitted.fit
     upload = Upload(
         data=prepared.data,
@@ -259,7 +276,7 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
         extension=prepared.extension,
         fields=admitted.parameters.to_fields(),
     )
-    exchange = await parts.client.upscale(upload, _VerifyingSink(file))
+    exchange = await parts.client.upscale(upload, _VerifyingSink(file), turn.use)
     if exchange.bug is not None:
         passage.log.error("request.bug", exc_info=exchange.bug)
     outcome = classify(
@@ -270,10 +287,11 @@ async def _request(parts: Parts, passage: Passage, admitted: Admitted, file: Spo
     )
     # once more, after the JSON around it is gone: what is written down holds no key
     outcome = replace(outcome, words=parts.client.redact(outcome.words))
-    await parts.gate.report(outcome)
-    limit = read_limit(exchange.headers)
-    if limit is not None:
-        await parts.gate.learn_rate(limit)
+    # before the turn is given back: who comes next is to know what this one met
+    await parts.gate.report(outcome, passage.job.id)
+    if isinstance(outcome, AccountRefused):
+        await parts.account.halt(outcome.words)
+    await parts.account.learn(exchange.headers)
     return outcome
 
 

@@ -5,19 +5,25 @@ for the account's sake; then the free endpoint is asked now and again until it i
 """
 
 import asyncio
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
+from venice_watch.outcome import Unsent
 from venice_watch.parameters import PRICES, Contract, price_microusd
-from venice_watch.venice.client import KeyFacts, VeniceClient
+from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
+from venice_watch.venice.headers import read_allowance
 
-PROBE_S = (5.0, 300.0)  # between these, doubling, while the account cannot send
-PRICES_S = 3600.0  # between two questions for the prices, which are free
+PROBE_S = (5.0, 120.0)  # between these, doubling, while the account cannot send
+KEEP_S = 3600.0  # between two questions for contract and prices, which are free
 NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
+REFUSED = frozenset({401, 402, 403})
+FAILED_FROM = 400  # the statuses that the API counts as failures
+BROKEN_FROM = 500  # those that say something of the server
 
 
 class Account:
@@ -34,7 +40,7 @@ class Account:
         prices: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.contract = contract
-        self.facts: KeyFacts | None = None
+        self.balances: Mapping[str, float] = {}  # what the key can spend, as was said last
         self._asked = asyncio.Event()  # set once the first answer, good or bad, is there
         self.refused: str | None = None  # why the account cannot send, in words
         self._client = client
@@ -43,6 +49,10 @@ class Account:
         self._log = log
         self._own_prices = prices  # the configuration's, which stand whatever the API says
         self._prices = {**PRICES, **prices}
+        self._finds_contract = contract is None
+        self._contract_asked_at = -math.inf
+        self._contract_lock = asyncio.Lock()
+        self._endpoint_works = False  # the free one has answered well once
         self._probe_s = PROBE_S[0]
         self._probe_wanted = asyncio.Event()
         self._probe_wanted.set()
@@ -60,6 +70,8 @@ class Account:
         """Return what a result of this effective scale costs."""
         return price_microusd(scale, self._prices)
 
+    # --- what requests tell ----------------------------------------------------------------------
+
     async def halt(self, reason: str) -> None:
         """Stop sending for everybody, and begin to ask when it may go on."""
         if self._gate.halted is None:
@@ -71,6 +83,37 @@ class Account:
     def succeeded(self) -> None:
         """Note that a paid request went through: probing starts afresh."""
         self._probe_s = PROBE_S[0]
+
+    async def learn(self, headers: Mapping[str, str]) -> None:
+        """Take over what the headers of an answer say of rate and balance."""
+        allowance = read_allowance(headers, self._clock.now())
+        self.balances = {**self.balances, **allowance.balances}
+        await self._gate.learn(allowance)
+
+    async def is_reachable(self) -> bool:
+        """Ask for free whether the server is there at all; False makes the gate wait longer.
+
+        While the service is down, this is what saves the next image from being in doubt.
+        """
+        facts = await self._read_facts()
+        if facts.status in REFUSED:
+            await self.halt(f"HTTP {facts.status}: {facts.words}")
+            return False
+        silent = facts.status is None or facts.status >= BROKEN_FROM
+        if silent and self._endpoint_works:
+            await self._gate.report(Unsent(words=facts.words, status=facts.status))
+            return False
+        return True
+
+    async def look_for_contract(self, *, sent_at: float) -> None:
+        """Ask again which contract the server has, if nobody has since `sent_at` (wall clock)."""
+        if not self._finds_contract:
+            return
+        async with self._contract_lock:  # whoever comes second takes the first one's answer
+            if self._contract_asked_at <= sent_at:
+                await self._find_contract()
+
+    # --- asking ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Ask whenever the gate is shut, until cancelled."""
@@ -86,15 +129,47 @@ class Account:
                 self._probe_wanted.set()
             self._asked.set()
 
-    async def keep_prices(self) -> None:
-        """Ask for the prices now and again, until cancelled: budgets count with them."""
+    async def keep_current(self) -> None:
+        """Ask for contract and prices now and again, until cancelled."""
         while True:
-            await self._clock.sleep(PRICES_S)
-            await self._read_prices()
+            await self._clock.sleep(KEEP_S)
+            if self._gate.halted is None:
+                # the newer contract ignores in silence what it does not know: nothing else tells
+                await self.look_for_contract(sent_at=self._clock.now())
+                await self._read_prices()
+
+    async def _read_facts(self) -> KeyFacts:
+        async with self._gate.question():
+            facts = await self._client.read_key_facts()
+        if facts.status is None or facts.status >= FAILED_FROM:
+            self._gate.count_failure()
+        else:
+            self._endpoint_works = True
+            self.balances = facts.balances or {}
+        return facts
 
     async def _read_prices(self) -> None:
         told = await self._client.read_prices() or {}
         self._prices |= {**told, **self._own_prices}
+
+    async def _find_contract(self) -> ContractAnswer:
+        """Ask for the contract; the API counts it as a request, and as a failed one."""
+        async with self._gate.question(rated=True) as turn:
+            self._contract_asked_at = self._clock.now()
+            answer = await self._client.find_contract()
+            if answer.status is None or answer.status >= FAILED_FROM:
+                self._gate.count_failure()
+            allowance = read_allowance(answer.headers, self._clock.now())
+            if allowance.remaining is not None and allowance.reset_s is not None:
+                turn.disown()  # what is left says whether it was counted
+        await self.learn(answer.headers)
+        if answer.contract is not None and answer.contract != self.contract:
+            if self.contract is not None:
+                self._log.warning(
+                    "account.contract_changed", before=self.contract, now=answer.contract
+                )
+            self.contract = answer.contract
+        return answer
 
     async def _try_probe(self) -> bool:
         try:
@@ -105,7 +180,7 @@ class Account:
 
     async def _probe(self) -> bool:
         """Ask once; open the gate and return True if images may be sent."""
-        self.facts = facts = await self._client.read_key_facts()
+        facts = await self._read_facts()
         if not facts.usable and not self._says_nothing(facts):
             reason = facts.words or "the key is not permitted to use the API"
             reason = reason if facts.status is None else f"HTTP {facts.status}: {reason}"
@@ -116,11 +191,10 @@ class Account:
         if facts.requests_per_minute is not None:  # else what the headers told still stands
             await self._gate.learn_rate(facts.requests_per_minute)
         if self.contract is None:
-            answer = await self._client.find_contract()
+            answer = await self._find_contract()
             if answer.failed:
                 where = "" if answer.status is None else f"HTTP {answer.status}: "
                 return await self._stay_shut(f"{where}{answer.words}")
-            self.contract = answer.contract
         await self._read_prices()
         self._log.info(
             "account.ready",
@@ -139,7 +213,7 @@ class Account:
         """
         if facts.status is None:
             return False
-        broken = facts.status >= 500 and self.refused is None  # noqa: PLR2004 - HTTP's own
+        broken = facts.status >= BROKEN_FROM and self.refused is None
         return facts.status in NO_SUCH_ENDPOINT or broken
 
     async def _stay_shut(self, reason: str) -> bool:

@@ -9,12 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import IntEnum, auto
 
 from venice_watch.outcome import (
     AccountRefused,
+    Blame,
     Doubtful,
     Lost,
     Outcome,
@@ -26,20 +25,19 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
-from venice_watch.parameters import RESULT_PIXELS_MAX
+from venice_watch.parameters import NAMES, RESULT_PIXELS_MAX
+from venice_watch.venice.headers import read_reset_s, read_wait_s
 
 WORDS_MAX = 500  # characters of the server's words that are kept
 RATE_WAIT_S = 5.0  # after a 429 that names no time
 OVERLOAD_WAIT_S = 30.0  # the API's own default
 ERROR_BUDGET_WAIT_S = 30.0  # everything is refused for 30 s
-WAIT_MAX_S = 120.0  # no header makes us wait longer than this at a time
-WAIT_MIN_S = 1.0  # and none makes us come back sooner
-MILLISECONDS_FROM = 1e11  # a Unix time above this is in milliseconds
 REFUSED_BY_PROXY = frozenset({521, 523, 525, 526})  # it never reached the API
 REDUCED_FROM_PIXELS = RESULT_PIXELS_MAX * 3 // 4  # a smaller result needs no reduction
-LIMIT_DIGITS_MAX = 6  # of requests a minute; more is garbage
 TRY_AGAIN = frozenset({408, 409, 421, 425})  # the server did not come to look at the image
 ACCOUNT = frozenset({401, 402, 403})
+UNKNOWN_FIELD = re.compile(r"unrecogni[sz]ed key|unknown (?:field|parameter|key)", re.IGNORECASE)
+PARAMETER_NAMED = re.compile(rf"\b(?:{'|'.join(NAMES)}): ")  # as `describe` puts a field's errors
 NOT_THE_API = frozenset({*range(300, 400), 404, 405, 407, 410})
 
 
@@ -126,7 +124,14 @@ def _classify_refusal(status: int, words: str) -> Outcome:
         )
     if status in TRY_AGAIN:
         return Unsent(words=f"HTTP {status}: {words}")
-    return Rejected(words=words)
+    return Rejected(words=words, blames=_find_blame(words))
+
+
+def _find_blame(words: str) -> Blame:
+    """Tell what a refusal is about: another contract may be behind one about parameters."""
+    if UNKNOWN_FIELD.search(words):
+        return Blame.FIELD
+    return Blame.VALUE if PARAMETER_NAMED.search(words) else Blame.IMAGE
 
 
 def _classify_failure(exchange: Exchange, words: str, now: float) -> Outcome:
@@ -223,53 +228,3 @@ def _describe_text(headers: Mapping[str, str], body: bytes) -> str:
 def _one_line(text: str) -> str:
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= WORDS_MAX else text[: WORDS_MAX - 1] + "…"
-
-
-def read_wait_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Return what Retry-After names (seconds or a date), between sane limits, or None."""
-    text = headers.get("retry-after", "").strip()
-    if not text:
-        return None
-    try:
-        return _sane(float(text))
-    except ValueError:
-        when = _read_date(text)
-    if when is None:
-        return None
-    # the server's own clock where it tells it: ours may be wrong
-    return _sane((when - _server_time(headers, now)).total_seconds())
-
-
-def read_limit(headers: Mapping[str, str]) -> int | None:
-    """Return the requests a minute that an answer names, or None."""
-    text = headers.get("x-ratelimit-limit-requests", "").strip()
-    usable = text.isascii() and text.isdigit() and len(text) <= LIMIT_DIGITS_MAX
-    return int(text) or None if usable else None
-
-
-def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds until the rate window turns, or None: seconds or milliseconds."""
-    try:
-        reset = float(headers.get("x-ratelimit-reset-requests", ""))
-    except ValueError:
-        return None
-    if reset > MILLISECONDS_FROM:
-        reset /= 1000
-    return _sane(reset - _server_time(headers, now).timestamp())
-
-
-def _server_time(headers: Mapping[str, str], now: float) -> datetime:
-    return _read_date(headers.get("date", "")) or datetime.fromtimestamp(now, UTC)
-
-
-def _read_date(text: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # the latter: a time zone of many digits
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)  # `-0000` names no zone
-
-
-def _sane(seconds: float) -> float:
-    """Clamp a named wait; NaN becomes the minimum."""
-    return min(WAIT_MAX_S, max(WAIT_MIN_S, seconds)) if seconds == seconds else WAIT_MIN_S  # noqa: PLR0124

@@ -9,8 +9,8 @@ import contextlib
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -87,6 +87,7 @@ class ContractAnswer:
     status: int | None
     words: str
     contract: Contract | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -153,12 +154,15 @@ class VeniceClient:
         """Close every connection."""
         await self._http.__aexit__(exc_type, exc, traceback)
 
-    async def upscale(self, upload: Upload, sink: Sink) -> Exchange:
+    async def upscale(
+        self, upload: Upload, sink: Sink, on_sent: Callable[[], None] = lambda: None
+    ) -> Exchange:
         """Send one image and pass a 200's bytes to `sink` as they come; return what was seen.
 
-        Never raises an HTTP error: what went wrong is part of what was seen.
+        `on_sent` is called when the whole request has left. Never raises an HTTP error: what went
+        wrong is part of what was seen.
         """
-        progress = _Progress()
+        progress = _Progress(on_sent)
         # a neutral name: people's file names are their own
         file = (f"image.{upload.extension}", io.BytesIO(upload.data), upload.media_type)
         request = self._http.build_request(
@@ -248,14 +252,17 @@ class VeniceClient:
         answer = await self._ask("POST", "image/upscale", json={"enhanceCreativity": 7})
         if isinstance(answer, str):
             return ContractAnswer(status=None, words=answer)
-        words = self.redact(describe(self._clean_headers(answer.headers), answer.content))
+        headers = self._clean_headers(answer.headers)
+        words = self.redact(describe(headers, answer.content))
         body = parse_json(answer.content)
         if answer.status_code != httpx.codes.BAD_REQUEST or body is None:
-            return ContractAnswer(status=answer.status_code, words=words)
+            return ContractAnswer(status=answer.status_code, words=words, headers=headers)
         details = json.dumps([body.get("details"), body.get("issues")])
         older = "enhanceCreativity" in details
         contract = Contract.ENHANCE if older else Contract.CREATIVITY
-        return ContractAnswer(status=answer.status_code, words=words, contract=contract)
+        return ContractAnswer(
+            status=answer.status_code, words=words, contract=contract, headers=headers
+        )
 
     async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | str:  # noqa: ANN401 - httpx's own
         """Make one free request; return the answer, or why there is none."""
@@ -285,7 +292,8 @@ class VeniceClient:
 class _Progress:
     """How far a request is, kept up by httpx's trace."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_sent: Callable[[], None]) -> None:
+        self._on_sent = on_sent
         self.phase = Phase.CONNECTING
         self.sent_whole = False
         self.status: int | None = None
@@ -298,7 +306,9 @@ class _Progress:
 
     async def trace(self, event: str, _info: Mapping[str, Any]) -> None:
         """Follow httpx's `trace` extension."""
-        self.phase = max(self.phase, _PHASES.get(event, self.phase))
+        before, self.phase = self.phase, max(self.phase, _PHASES.get(event, self.phase))
+        if before < Phase.SENT <= self.phase:
+            self._on_sent()
 
     def exchange(self) -> Exchange:
         """Return what was seen."""

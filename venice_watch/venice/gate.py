@@ -1,19 +1,26 @@
 """Who may send now: concurrency, rate, pauses and breakers, in one place for all folders.
 
-A turn is given in the order in which it was asked for, folder limits aside. Waiting costs
-nothing: whoever waits is woken by what it waits for, or by the time it was told.
+A turn is given by priority, then in the order in which it was asked for, folder limits aside.
+Waiting costs nothing: whoever waits is woken by what it waits for, or by the time it was told.
 """
 
 import asyncio
+import bisect
 import contextlib
+import itertools
+import math
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Mapping
+from types import MappingProxyType
 
 from venice_watch.clock import Clock
 from venice_watch.errors import VeniceWatchError
 from venice_watch.outcome import (
+    AccountRefused,
     Doubtful,
+    Lost,
     Outcome,
+    Rejected,
     ServerFailed,
     Succeeded,
     Throttle,
@@ -21,11 +28,20 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
+from venice_watch.venice.headers import Allowance
+from venice_watch.venice.window import SlidingWindow
 
 WINDOW_S = 62.0  # N requests in any 62 s keep N in any 60 s, jitter on the way included
 DEFAULT_REQUESTS_PER_MINUTE = 20  # the API's documented default, where it does not say
 FAILURES_IN_A_ROW_MAX = 5  # then the service is down, not the image bad
 SERVICE_PAUSE_S = (5.0, 120.0)  # between these, doubling, while it is down
+# The API blocks who failed more than 20 times in 30 s. What is under way may fail too, so both
+# together stay below half of that.
+FAILURES_WINDOW_S = 32.0
+FAILURES_MAX = 9
+BLAME_OUTCOMES = 20  # of the latest requests ...
+BLAME_FAILURES = 3  # ... so many failures of others blame the service for the next one
+BLAME_S = 600.0  # how long that is remembered
 
 
 class DrainingError(VeniceWatchError):
@@ -33,22 +49,42 @@ class DrainingError(VeniceWatchError):
 
 
 class _Waiter:
-    __slots__ = ("folder", "told")
+    __slots__ = ("folder", "rank", "told")
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, rank: tuple[int, int]) -> None:
         self.folder = folder
+        self.rank = rank  # priority first, then the order of asking
         self.told = asyncio.Event()
 
 
 class Turn:
     """A turn to send; one that is not used counts against no rate."""
 
-    def __init__(self) -> None:
-        self.used = False
+    def __init__(self, sent: SlidingWindow, clock: Clock) -> None:
+        self._sent = sent
+        self._clock = clock
+        self._at = clock.monotonic()
+        self._used = False
+        sent.add(self._at)
 
     def use(self) -> None:
-        """Note that a request goes out now."""
-        self.used = True
+        """Note that a request goes out now, or is still going out.
+
+        Called again when the whole body has left: a server may count it only then.
+        """
+        self._used = True
+        self._sent.discard(self._at)
+        self._at = self._clock.monotonic()
+        self._sent.add(self._at)
+
+    def end(self) -> None:
+        """Give the turn back; one that was not used leaves no trace."""
+        if not self._used:
+            self._sent.discard(self._at)
+
+    def disown(self) -> None:
+        """Let it count against no rate after all: what is left was told, and is known by that."""
+        self._used = False
 
 
 class Gate:
@@ -61,20 +97,28 @@ class Gate:
         concurrency: int,
         folder_limits: Mapping[str, int],
         requests_per_minute: int | None,
+        priorities: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
         self._ceiling = concurrency
         self._allowed = float(concurrency)  # adapts below the ceiling
         self._folder_limits = folder_limits
+        self._priorities = priorities
         self._fixed_rate = requests_per_minute is not None
         self._rate = requests_per_minute  # None: not limited, as far as is known
-        self._sent: deque[float] = deque()  # monotonic times within the window
+        self._sent = SlidingWindow(WINDOW_S)
+        self._failed = SlidingWindow(FAILURES_WINDOW_S)  # free questions included
+        self._struck_at = -math.inf  # when an image's request failed last
+        self._few_left: tuple[int, float] = (0, -math.inf)  # failures the API grants, until when
         self._in_flight: Counter[str] = Counter()
         self._paused_until = 0.0
+        self._trial = False  # one at a time, until one of them gets through
         self._failures_in_a_row = 0
+        self._latest: deque[tuple[float, int | None]] = deque(maxlen=BLAME_OUTCOMES)
         self._closed = False
         self._halted: str | None = "the API was not asked yet"
-        self._waiting: list[_Waiter] = []  # in the order of asking
+        self._numbers = itertools.count()
+        self._waiting: list[_Waiter] = []  # in the order of their turns
         self._open = asyncio.Event()  # not halted, or closed for good
 
     # --- what others may know --------------------------------------------------------------------
@@ -88,6 +132,11 @@ class Gate:
     def halted(self) -> str | None:
         """Return why nothing is sent for anybody, or None."""
         return self._halted
+
+    @property
+    def paused_s(self) -> float:
+        """Return for how many seconds nothing is sent because the API asked for it, or is down."""
+        return max(0.0, self._paused_until - self._clock.monotonic())
 
     @property
     def service_down(self) -> bool:
@@ -104,6 +153,12 @@ class Gate:
         """Return the rate that is kept to; None: no limit is known."""
         return self._rate
 
+    def blames_service(self, who: int) -> bool:
+        """Tell whether a failure of `who` says nothing about it: others fail just as well."""
+        after = self._clock.monotonic() - BLAME_S
+        others = sum(one not in (None, who) and at > after for at, one in self._latest)
+        return self.service_down or others >= BLAME_FAILURES
+
     # --- turns -----------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
@@ -112,26 +167,23 @@ class Gate:
 
         Whoever sends says so by `use`, before the first byte.
         """
-        waiter = _Waiter(folder)
-        self._waiting.append(waiter)
+        waiter = _Waiter(folder, (-self._priorities.get(folder, 0), next(self._numbers)))
+        bisect.insort(self._waiting, waiter, key=lambda one: one.rank)
         try:
             while (wait_s := self._wait_s(waiter)) != 0:
                 waiter.told.clear()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await waiter.told.wait()
-            sent_at = self._clock.monotonic()
-            self._sent.append(sent_at)
+            turn = Turn(self._sent, self._clock)
             self._in_flight[folder] += 1
         finally:
             self._waiting.remove(waiter)
             self._tell()  # whoever was behind may be the next
-        turn = Turn()
         try:
             yield turn
         finally:
-            if not turn.used and sent_at in self._sent:
-                self._sent.remove(sent_at)
+            turn.end()
             self._in_flight[folder] -= 1
             self._tell()
 
@@ -141,27 +193,57 @@ class Gate:
         if self._closed:
             raise DrainingError("the program is about to stop")
 
-    def _wait_s(self, waiter: "_Waiter") -> float | None:
+    @contextlib.asynccontextmanager
+    async def question(self, *, rated: bool = False) -> AsyncIterator[Turn]:
+        """Wait until a free question may be asked, which no halt keeps back.
+
+        A `rated` one goes to the address whose requests the API counts.
+        """
+        while True:
+            now = self._clock.monotonic()
+            most = max(1, FAILURES_MAX - self.in_flight)  # they may fail as well
+            wait_s = self._failed.wait_s(most, now)
+            wait_s = max(wait_s, self._wait_for_rate_s(now)) if rated else wait_s
+            if wait_s == 0:
+                break
+            await self._clock.sleep(wait_s)
+        turn = Turn(self._sent, self._clock)
+        if rated:
+            turn.use()
+        try:
+            yield turn
+        finally:
+            turn.end()
+
+    def _wait_s(self, waiter: _Waiter) -> float | None:
         """Return 0 for a turn now, seconds until one may be had, or None: when told."""
         if self._closed:
             raise DrainingError("the program is about to stop")
         if self._halted is not None:
             return None
-        limit = 1 if self.service_down else max(1, int(self._allowed))
-        if self.in_flight >= limit:
-            return None
         if waiter is not next(filter(self._has_room, self._waiting), None):
             return None
         now = self._clock.monotonic()
-        if self._paused_until > now:
-            return self._paused_until - now
-        while self._sent and self._sent[0] <= now - WINDOW_S:
-            self._sent.popleft()
-        if self._rate is not None and len(self._sent) >= self._rate:
-            return self._sent[-self._rate] + WINDOW_S - now or 0.001
-        return 0
+        if self.in_flight >= max(1, self._limit(now)):
+            return self._failed.oldest_leaves_s(now)
+        return max(self._wait_for_rate_s(now), self._failed.wait_s(FAILURES_MAX, now))
 
-    def _has_room(self, waiter: "_Waiter") -> bool:
+    def _wait_for_rate_s(self, now: float) -> float:
+        """Return the seconds until pauses and rate allow one more request."""
+        wait_s = max(0.0, self._paused_until - now)
+        return wait_s if self._rate is None else max(wait_s, self._sent.wait_s(self._rate, now))
+
+    def _limit(self, now: float) -> int:
+        """Return how many may be under way."""
+        limit = 1 if self._trial or self.service_down else max(1, int(self._allowed))
+        few, until = self._few_left
+        if now < until:
+            limit = min(limit, max(1, few))
+        # who configures more than the API may be failed at once trusts it, until it fails
+        trusted = limit > FAILURES_MAX and self._struck_at <= now - FAILURES_WINDOW_S
+        return limit if trusted else min(limit, FAILURES_MAX - self._failed.count(now))
+
+    def _has_room(self, waiter: _Waiter) -> bool:
         limit = self._folder_limits.get(waiter.folder)
         return limit is None or self._in_flight[waiter.folder] < limit
 
@@ -171,11 +253,14 @@ class Gate:
 
     # --- what changes them -----------------------------------------------------------------------
 
-    def remember_sent(self, ages_s: Iterable[float]) -> None:
-        """Take over how long ago an earlier process sent: a restart grants no fresh burst."""
+    def remember(self, sent_ages_s: Iterable[float], failed_ages_s: Iterable[float] = ()) -> None:
+        """Take over how long ago an earlier process sent and failed: a restart forgets nothing."""
         now = self._clock.monotonic()
         # a wall clock that was set back makes ages negative: as young as can be
-        self._sent.extend(sorted(now - max(0.0, age_s) for age_s in ages_s))
+        for age_s in sent_ages_s:
+            self._sent.add(now - max(0.0, age_s))
+        for age_s in failed_ages_s:
+            self._failed.add(now - max(0.0, age_s))
 
     async def learn_rate(self, requests_per_minute: int | None) -> None:
         """Keep to the rate that the API names, unless the configuration fixed one."""
@@ -183,29 +268,70 @@ class Gate:
             self._rate = requests_per_minute
             self._tell()
 
-    async def report(self, outcome: Outcome) -> None:
-        """Adapt to what a request came to."""
+    async def learn(self, allowance: Allowance) -> None:
+        """Keep to what an answer says is left: others may use the same key."""
+        now = self._clock.monotonic()
+        if allowance.limit is not None:
+            await self.learn_rate(allowance.limit)
+        if allowance.remaining is not None and allowance.reset_s is not None and self._rate:
+            elsewhere = self._rate - allowance.remaining - self._sent.count(now)
+            for _ in range(elsewhere):  # they leave the window when the API's own turns
+                self._sent.add(now + min(WINDOW_S, allowance.reset_s) - WINDOW_S)
+        if allowance.failures_left is not None:
+            few = allowance.failures_left <= FAILURES_MAX
+            self._few_left = (
+                allowance.failures_left,
+                now + FAILURES_WINDOW_S if few else -math.inf,
+            )
+        self._tell()
+
+    async def report(self, outcome: Outcome, who: int | None = None) -> None:
+        """Adapt to what a request came to; `who` sent it (None: a free question)."""
+        if not isinstance(outcome, Succeeded | Lost):
+            self.count_failure()
+            self._struck_at = self._clock.monotonic()
         match outcome:
             case Succeeded():
-                self._failures_in_a_row = 0
+                self._note_answer()
                 self._allowed = min(self._ceiling, self._allowed + 1 / self._allowed)
+            case Lost() | Rejected():
+                self._note_answer()
+            case AccountRefused():
+                self._failures_in_a_row = 0
+                self._trial = True
             case Throttled():
+                self._trial = True
                 if outcome.kind is Throttle.OVERLOAD:
                     self._allowed = max(1.0, self._allowed / 2)
                 elif self._rate is None and outcome.kind is Throttle.RATE:
                     await self.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
                 self.pause(outcome.after_s)
             case Unsent() | Unavailable() | ServerFailed() | Doubtful():
-                self._failures_in_a_row += 1
-                if isinstance(outcome, Unavailable):
-                    self._allowed = max(1.0, self._allowed / 2)
-                if self.service_down:
-                    low_s, high_s = SERVICE_PAUSE_S
-                    beyond = min(self._failures_in_a_row - FAILURES_IN_A_ROW_MAX, 30)
-                    self.pause(min(high_s, low_s * 2.0**beyond))
-            case _:
-                self._failures_in_a_row = 0
+                self._note_trouble(outcome, who)
         self._tell()
+
+    def _note_answer(self) -> None:
+        """Note that the service does its work, whatever it thinks of the image."""
+        self._latest.append((self._clock.monotonic(), None))
+        self._failures_in_a_row = 0
+        self._trial = False
+
+    def _note_trouble(
+        self, outcome: Unsent | Unavailable | ServerFailed | Doubtful, who: int | None
+    ) -> None:
+        self._latest.append((self._clock.monotonic(), who))
+        self._failures_in_a_row += 1
+        if isinstance(outcome, Unavailable):
+            self._allowed = max(1.0, self._allowed / 2)
+            self.pause(outcome.after_s or 0.0)
+        if self.service_down:
+            low_s, high_s = SERVICE_PAUSE_S
+            beyond = min(self._failures_in_a_row - FAILURES_IN_A_ROW_MAX, 30)
+            self.pause(min(high_s, low_s * 2.0**beyond))
+
+    def count_failure(self) -> None:
+        """Count an answer, to whatever question, against the API's limit of failures."""
+        self._failed.add(self._clock.monotonic())
 
     def pause(self, seconds: float) -> None:
         """Send nothing for `seconds`; a longer pause stands."""

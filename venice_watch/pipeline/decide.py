@@ -1,0 +1,56 @@
+"""What is decided about a failed request: from the outcome, the ledger's memory, and the policy."""
+
+import random
+
+from venice_watch import retry
+from venice_watch.config.model import OnInDoubt
+from venice_watch.job import Attempt
+from venice_watch.outcome import Blame, Failure, Rejected, Unavailable, Unsent
+from venice_watch.pipeline.passage import Parts, Passage
+
+UNCHARGED = frozenset({Unsent.name, Unavailable.name})  # what is simply tried again
+
+
+async def decide(
+    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
+) -> retry.Decision:
+    """Return what becomes of the image; asks for the contract where that may be to blame."""
+    blamed = await _find_blamed(parts, passage, attempt, failure)
+    if blamed is not None:
+        return blamed
+    attempts = await parts.ledger.attempts(passage.job)
+    earlier = [one for one in attempts if one.id != attempt.id]
+    past = retry.Past(
+        attempts=passage.job.attempts,
+        failures=sum(one.outcome in UNCHARGED for one in earlier),
+        server_failures=sum(one.outcome == "server_failed" for one in earlier),
+        doubts=(await parts.ledger.prior(attempt.work_key)).doubts,
+    )
+    retries = parts.config.api.retries
+    policy = retry.Policy(
+        attempts_max=retries.attempts,
+        base_s=retries.base_s,
+        max_s=retries.max_s,
+        resend_in_doubt=parts.config.api.on_in_doubt is OnInDoubt.RESEND_ONCE,
+    )
+    chance = random.random()  # noqa: S311 - spreads retries, guards nothing
+    blames_service = parts.gate.blames_service(passage.job.id)
+    return retry.decide(failure, past, policy, blames_service=blames_service, chance=chance)
+
+
+async def _find_blamed(
+    parts: Parts, passage: Passage, attempt: Attempt, failure: Failure
+) -> retry.RetryAt | retry.HoldFolder | None:
+    """Return what to do about a refusal that is the contract's fault; None if it is not."""
+    if not isinstance(failure, Rejected) or failure.blames is Blame.IMAGE:
+        return None
+    await parts.account.look_for_contract(sent_at=attempt.started_at)
+    if parts.account.contract != passage.contract:
+        return retry.RetryAt(after_s=0.0, counted=False)
+    if failure.blames is Blame.VALUE:
+        return None
+    preset = passage.choice.preset if passage.choice else passage.folder.preset
+    return retry.HoldFolder(
+        reason=f"the server refuses what preset {preset!r} sets: {failure.words}. Nothing was "
+        "charged. Change the preset, or `api.contract`."
+    )
