@@ -149,7 +149,7 @@ class Account:
                     "accessPermitted": settings.access_permitted,
                     "apiTier": {"id": "paid", "isCharged": True},
                     "balances": {"USD": self.balance_microusd / MICROUSD, "DIEM": 0},
-                    "keyExpiration": None,
+                    "keyExpiration": settings.key_expires,
                     "rateLimits": [{"apiModelId": "upscaler", "rateLimits": limits}],
                 }
             }
