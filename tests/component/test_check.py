@@ -469,6 +469,9 @@ def test_preset_of_the_inbox(place: "Place") -> None:
     found = _folder(place, folder_presets=True)
     assert [level for level, _ in found["folder photos"]] == ["ok", "error"]
     assert "preset 'gold' sets" in found["folder photos"][1][1]
+    chooser.write_text("replication: 0.5\n")
+    found = _folder(place, folder_presets=True)
+    assert "preset 'photo' sets replication" in found["folder photos"][1][1]
     chooser.write_text("preset: golden\n")
     found = _folder(place, folder_presets=True)
     assert [level for level, _ in found["folder photos"]] == ["ok", "error"]
@@ -483,6 +486,13 @@ def test_contract_that_nobody_knows(place: "Place", odd: OddApi) -> None:
     [message] = [message for level, message in found["folder photos"] if level == "error"]
     assert "one of the API's contracts does not have" in message
     assert "name the contract in `api.contract`" in message
+
+
+def test_contract_that_could_not_be_asked(place: "Place", odd: OddApi) -> None:
+    """A busy server is asked again later, so the presets are not judged by its silence."""
+    odd.contract_answer = (b"503 No", b'{"error": "full"}')
+    place.write(api=AUTO | {"base_url": odd.base_url}, presets=PRESETS, preset="gold")
+    assert [level for level, _ in _check(place)["folder photos"]] == ["ok"]
 
 
 def test_contract_is_compared_offline(place: "Place") -> None:

@@ -630,7 +630,7 @@ def test_a_web_page_is_no_api() -> None:
     page = {"content-type": "text/html; charset=utf-8"}
     assert read_key_facts(200, page, b"Log in first").is_page
     assert read_key_facts(502, {}, b"\n<html></html>").is_page
-    assert not read_key_facts(401, {}, b'{"error": "no"}').is_page
+    assert not read_key_facts(401, page, b'{"error": "no"}').is_page
     assert not read_key_facts(200, page, b'{"data": {}}').is_page
     assert not read_key_facts(500, {}, b"").is_page
 
