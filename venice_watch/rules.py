@@ -111,6 +111,21 @@ def choose(
     preset replaces both. Raises PresetUnusableError if the outcome is no valid request.
     """
     index = next((i for i, rule in enumerate(rules) if matches(rule.match, facts)), None)
+    return outcome(rules, index, default_preset=default_preset, presets=presets, overlay=overlay)
+
+
+def outcome(
+    rules: Sequence[Rule],
+    index: int | None,
+    *,
+    default_preset: str,
+    presets: Mapping[str, Parameters],
+    overlay: Mapping[str, object] = _NOTHING,
+) -> Choice:
+    """Return what the rule of this index (None: the default) makes of every image it matches.
+
+    `overlay` and PresetUnusableError as in `choose`.
+    """
     rule = Rule() if index is None else rules[index]
     if rule.skip:
         return Choice(preset=default_preset, parameters=Parameters(), skip=True, rule=index)

@@ -40,6 +40,7 @@ class OddApi(socketserver.ThreadingTCPServer):
         self.image = b""  # what each paid request is answered with
         self.free_wait_s = 0.0  # before an answer to a request that costs nothing
         self.free_headers: Headers = []
+        self.key_answer = (b"200 OK", RATE)  # to the question for rate and balances
         self.contract_answer = (b"400 Bad Request", OLDER_CONTRACT)  # to an upscale without image
         self.paid_headers: Headers = []
         self.heads: list[bytes] = []
@@ -60,7 +61,7 @@ class OddApi(socketserver.ThreadingTCPServer):
         if is_upscale:
             status, words = self.contract_answer
         elif b"/api_keys/rate_limits" in head:
-            status, words = b"200 OK", RATE
+            status, words = self.key_answer
         else:
             status, words = b"404 Not Found", b"{}"
         return _written(status, b"application/json", words, self.free_headers)

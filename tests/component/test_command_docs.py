@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TEXT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
 OPEN = {"prices_usd", "balances", "ignored", "parameters"}  # their keys are others' names
 VALUES = {  # words in the tables that are no keys
+    "check": {"ok", "warning", "error"},
     "plan": {"enhance", "creativity", "configuration", "api", "unknown", "default", "spend"},
     "history": {"upscaled", "quarantined", "skipped", "gone", "changed"},
     "spend": set(),
@@ -42,7 +43,7 @@ def _keys(value: object) -> Iterator[str]:
                 yield from _keys(inner)
 
 
-@pytest.mark.parametrize("command", ["plan", "history", "spend", "why"])
+@pytest.mark.parametrize("command", ["check", "plan", "history", "spend", "why"])
 def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> None:
     """The tables of a command's section name exactly the keys that it prints."""
     place.write(budget={"per_day_usd": 1})
@@ -53,6 +54,8 @@ def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> 
     if command == "spend":
         printed |= set(_keys(json.loads(place.run("spend", "--json", "--by", "month").stdout)))
     section = _section(command)
+    if command == "check":
+        _, section = section.split("`--json` is a list", 1)
     if command == "plan":
         verdicts, section = section.split("`--json` is one object", 1)
         assert set(re.findall(r"^\| `(\w+)`", verdicts, re.MULTILINE)) == set(Verdict)
@@ -69,6 +72,17 @@ def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> 
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     assert documented - VALUES[command] == printed
+
+
+def test_every_subject_of_check_is_documented(place: "Place") -> None:
+    """The table of `check` names exactly what it looks at, online and offline."""
+    rows = re.findall(r"^\| `(\w+)`( \*)? \|", _section("check").split("`--json`")[0], re.MULTILINE)
+    for arguments, documented in (
+        ((), {name for name, _ in rows}),
+        (("--offline",), {name for name, online in rows if not online}),
+    ):
+        found = json.loads(place.run("check", "--json", *arguments).stdout)
+        assert {one["subject"].split()[0] for one in found} == documented
 
 
 def _arguments(command: str) -> tuple[str, ...]:

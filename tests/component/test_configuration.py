@@ -173,7 +173,7 @@ def test_init(place: "Place") -> None:
 
 def test_check(place: "Place", venice: "Venice") -> None:
     """`check` tells the account, the rate, the contract and the prices, and spends nothing."""
-    place.write(api={"contract": "auto"})
+    place.write(api={"contract": "auto", "requests_per_minute": "auto"})
     venice.change(requests_per_minute=60, balance_usd=12.5)
     text, facts = place.run("check"), place.run("check", "--json")
     assert (text.wait(), facts.wait()) == (0, 0)
@@ -182,7 +182,8 @@ def test_check(place: "Place", venice: "Venice") -> None:
     findings = json.loads(facts.stdout)
     assert {one["level"] for one in findings} == {"ok"}
     assert {"configuration", "state_dir", "folder photos", "inotify", "key", "account",
-            "contract", "prices"} <= {one["subject"] for one in findings}  # fmt: skip
+            "rate", "balance", "contract", "prices", "clock",
+            } == {one["subject"] for one in findings}  # fmt: skip
     assert venice.totals()["charges"] == 0
     assert venice.upscales() == []
     assert not place.ledger.exists()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 KEYS = {
     "offline", "running", "contract", "contract_from", "requests_per_minute", "rate_from",
-    "prices_usd", "balances", "api_trouble", "folders", "totals", "budgets", "warnings",
+    "prices_usd", "balances", "credit_usd", "api_trouble", "folders", "totals", "budgets",
+    "warnings",
 }  # fmt: skip
 FILE_KEYS = {
     "path", "bytes", "verdict", "code", "message", "rule", "preset", "parameters", "format",
@@ -177,9 +178,15 @@ def test_rate_and_balance_of_the_api(place: "Place", venice: "Venice") -> None:
     assert (facts["requests_per_minute"], facts["rate_from"]) == (3, "api")
     assert (facts["contract"], facts["contract_from"]) == ("enhance", "api")
     assert 120 <= facts["totals"]["seconds"] < 200  # 3 at once, 3 a minute later, 1 after two
-    assert facts["balances"]["USD"] == pytest.approx(0.05)
+    assert facts["balances"] == {"USD": 0.05, "DIEM": 0}
+    assert facts["credit_usd"] == pytest.approx(0.05)
     [warning] = facts["warnings"]
-    assert "does not cover the 0.14 USD" in warning
+    assert warning.startswith(
+        "7 images wait and cost 0.14 USD, and the balance of 0.05 USD does not cover that"
+    )
+    assert "Add credit at Venice" in warning
+    venice.change(balance_usd=0.14)
+    assert _plan(place)["warnings"] == []  # to the cent
     assert venice.totals()["charged_microusd"] == 0
 
 

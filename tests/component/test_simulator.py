@@ -505,9 +505,13 @@ def test_free_endpoints() -> None:
             ]
             assert limits["balances"] == {"USD": 100.0, "DIEM": 0}
             assert limits["accessPermitted"] is True
+            assert limits["keyExpiration"] is None
+            simulator.change(key_expires="2030-01-31T00:00:00Z")
+            ends = (await client.get("/api_keys/rate_limits")).json()["data"]["keyExpiration"]
+            assert ends == "2030-01-31T00:00:00Z"
             assert (await client.get("/billing/balance")).json()["balances"]["usd"] == 100.0
             totals = simulator.bill.totals
-            assert (totals.requests, totals.upscales, totals.charges) == (3, 0, 0)
+            assert (totals.requests, totals.upscales, totals.charges) == (4, 0, 0)
 
     run(scenario())
 
@@ -1042,6 +1046,7 @@ def test_settings_can_change_while_running() -> None:
         ({"contract": "new"}, "creativity"),
         ({"strict": 1}, "true or false"),
         ({"keys": [""]}, "keys"),
+        ({"key_expires": 2030}, "key_expires"),
         ({"host": "127.0.0.2"}, "cannot change|while running"),
         ([], "object"),
     ],

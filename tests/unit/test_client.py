@@ -6,6 +6,7 @@ import functools
 import gzip
 import io
 import json
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,7 @@ from venice_watch.simulator import FAULTS, Scripted, Settings, Simulator
 from venice_watch.venice import client as client_module
 from venice_watch.venice.classify import Exchange, Phase, classify
 from venice_watch.venice.client import Timeouts, Upload, VeniceClient, read_key_facts
+from venice_watch.venice.figures import read_prices
 
 if TYPE_CHECKING:
     from tests.conftest import CannedServer, SimulatorProcess
@@ -567,7 +569,7 @@ def test_prices(simulator: "SimulatorProcess") -> None:
     for usd in (None, 0, 0.0, -0.01, "0.02", True, float("nan"), 10**400):
         prices = {"2x": {"usd": 0.02}, "4x": {"usd": usd}}
         listed = {"data": [{"model_spec": {"pricing": {"upscale": prices}}}]}
-        assert client_module.read_prices(listed) is None, usd
+        assert read_prices(listed) is None, usd
 
 
 def test_rate_of_the_right_model() -> None:
@@ -589,6 +591,48 @@ def test_rate_of_the_right_model() -> None:
     assert rate(("upscaler", 0, "RPM")) is None
     assert rate(("upscaler", "20", "RPM")) is None
     assert rate() is None
+
+
+@pytest.mark.parametrize(
+    ("expiration", "expires_at"),
+    [
+        (None, math.inf),
+        ("2033-05-18T03:33:20Z", 2e9),
+        ("2033-05-18T03:33:20.000Z", 2e9),
+        ("2033-05-18T05:33:20+02:00", 2e9),
+        ("2033-05-18", 1_999_987_200),
+        ("9999-12-31T23:59:59Z", math.inf),
+        ("0001-01-01T00:00:00Z", None),
+        ("soon", None),
+        ("", None),
+        (2e9, None),
+        (["2033-05-18"], None),
+    ],
+)
+def test_when_a_key_ends(expiration: object, expires_at: float | None) -> None:
+    """The day a key ends is read with its zone; null is for ever, and nonsense says nothing."""
+    body = json.dumps({"data": {"keyExpiration": expiration}}).encode()
+    assert read_key_facts(200, {}, body).expires_at == expires_at
+    assert read_key_facts(200, {}, b'{"data": {}}').expires_at is None
+
+
+@pytest.mark.parametrize("status", [200, 401, 503])
+def test_the_servers_clock(status: int) -> None:
+    """Every answer's Date is read, and one without or with nonsense tells no time."""
+    dated = {"date": "Wed, 18 May 2033 03:33:20 GMT"}
+    assert read_key_facts(status, dated, b"{}").server_time == 2e9
+    assert read_key_facts(status, {"date": "tomorrow"}, b"{}").server_time is None
+    assert read_key_facts(status, {}, b"{}").server_time is None
+
+
+def test_a_web_page_is_no_api() -> None:
+    """A web page is told from the API's own words by its type or its first character."""
+    page = {"content-type": "text/html; charset=utf-8"}
+    assert read_key_facts(200, page, b"Log in first").is_page
+    assert read_key_facts(502, {}, b"\n<html></html>").is_page
+    assert not read_key_facts(401, page, b'{"error": "no"}').is_page
+    assert not read_key_facts(200, page, b'{"data": {}}').is_page
+    assert not read_key_facts(500, {}, b"").is_page
 
 
 def test_free_requests_end(canned: "Canned", monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,16 +5,18 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from venice_watch.cli.check_finding import Finding
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.errors import KeyUnusableError
 
 if TYPE_CHECKING:
+    from venice_watch.cli.check_account import Account
     from venice_watch.config.model import Config, Folder
 
 FREE_BYTES_MIN = 2_000_000_000  # of the spool's disk: dozens of the largest results
@@ -23,15 +25,6 @@ INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 FOLDERS_COUNTED_MAX = 1_000_000  # a tree beyond this is not counted to its end
 FAILED = 1
 UNREACHABLE = 69
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at."""
-
-    level: str  # ok, warning, error
-    subject: str
-    message: str
 
 
 @click.command("check", short_help="Check configuration, folders, key and account; spends nothing.")
@@ -50,15 +43,17 @@ def check_command(config_path: Path | None, *, offline: bool, as_json: bool) -> 
     for folder in config.folders:
         findings += _check_folder(folder)
     findings += _check_watches(config)
-    key, key_findings = _check_key(config)
+    found, key_findings = _check_key(config)
     findings += key_findings
-    unreachable = False
-    if not offline and key is not None:
-        online = asyncio.run(_check_account(config, key))
-        unreachable = any(finding.level == "error" for finding in online)
-        findings += online
+    account = None
+    if not offline and found is not None:
+        from venice_watch.cli.check_account import check_account
+
+        account = asyncio.run(check_account(config, *found))
+        findings += account.findings
+    findings += _check_presets(config, account)
     _show(findings, as_json=as_json)
-    if unreachable:
+    if account is not None and not account.usable:
         raise click.exceptions.Exit(UNREACHABLE)
     if any(finding.level == "error" for finding in findings):
         raise click.exceptions.Exit(FAILED)
@@ -189,7 +184,8 @@ def _count_folders(root: Path) -> int:
     return sum(1 for _ in islice(walk(), FOLDERS_COUNTED_MAX))
 
 
-def _check_key(config: "Config") -> tuple[str | None, list[Finding]]:
+def _check_key(config: "Config") -> tuple[tuple[str, str] | None, list[Finding]]:
+    """Return the key with where it was found, and what is to be said of that."""
     from venice_watch.cli.key import find_key, readable_by_others
 
     try:
@@ -204,42 +200,16 @@ def _check_key(config: "Config") -> tuple[str | None, list[Finding]]:
     if key_file is not None and readable_by_others(key_file):
         message = f"{key_file} may be read by every user of this machine. Run: chmod 600 {key_file}"
         findings.append(Finding(level="warning", subject="key", message=message))
-    return key, findings
+    return (key, place), findings
 
 
-async def _check_account(config: "Config", key: str) -> list[Finding]:
+def _check_presets(config: "Config", account: "Account | None") -> Iterator[Finding]:
+    """Compare what the presets set with the server's contract, if that can be known."""
+    from venice_watch.cli.check_presets import find_unsupported
     from venice_watch.config.model import ContractChoice
-    from venice_watch.venice.client import VeniceClient
+    from venice_watch.parameters import Contract
 
-    async with VeniceClient.for_api(config.api, key, connections_max=1) as client:
-        facts = await client.read_key_facts()
-        if not facts.usable:
-            status = "" if facts.status is None else f"HTTP {facts.status}: "
-            message = f"{config.api.base_url}: {status}{facts.words or 'the key is not permitted'}"
-            return [Finding(level="error", subject="account", message=message)]
-        balances = ", ".join(f"{value:g} {name}" for name, value in (facts.balances or {}).items())
-        rate = facts.requests_per_minute
-        findings = [
-            Finding(
-                level="ok",
-                subject="account",
-                message=f"the key is accepted; {rate or 'unknown'} requests a minute; "
-                f"balance {balances or 'not told'}",
-            )
-        ]
-        if config.api.contract is ContractChoice.AUTO:
-            contract = (await client.find_contract()).contract
-            findings.append(
-                Finding(
-                    level="ok" if contract else "warning",
-                    subject="contract",
-                    message=str(contract or "the server does not tell; set `api.contract`"),
-                )
-            )
-        prices = await client.read_prices()
-        told = {name: value / 1_000_000 for name, value in (prices or {}).items()}
-        message = ", ".join(f"{name} {usd:g} USD" for name, usd in told.items())
-        findings.append(
-            Finding(level="ok", subject="prices", message=message or "not told; the usual ones")
-        )
-        return findings
+    if config.api.contract is not ContractChoice.AUTO:
+        yield from find_unsupported(config, Contract(config.api.contract.value))
+    elif account is not None and account.contract_asked:
+        yield from find_unsupported(config, account.contract)

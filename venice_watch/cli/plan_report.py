@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from venice_watch.cli.credit import Waiting, describe_balances, find_shortage
 from venice_watch.cli.plan_cases import FolderPlan, Planned, Verdict
 from venice_watch.cli.state import Standing
 from venice_watch.cli.words import (
@@ -18,6 +19,7 @@ from venice_watch.cli.words import (
     when,
     when_or_none,
 )
+from venice_watch.venice.figures import read_credit
 
 if TYPE_CHECKING:
     from venice_watch.cli.plan_terms import Terms
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 ROWS_MAX = 50  # of one folder's table; --json has all
 REQUEST_S = 15.0  # one request, where none was made yet; Venice's take about that
 PROMPT_CHARACTERS = 24  # of a prompt in a table
-CREDIT = ("USD", "DIEM")  # balances that pay for a request; a DIEM is a dollar a day
 _WORDS = {
     Verdict.SEND: "send",
     Verdict.FREE: "free",
@@ -108,11 +109,10 @@ class Plan:
             fit += 1
         return fit, len(prices) - fit
 
-    def credit_usd(self) -> float | None:
-        """Return the balance that pays for requests, where the API tells it."""
-        balances = self.terms.balances or {}
-        known = [value for name, value in balances.items() if name.upper() in CREDIT]
-        return sum(known) if known else None
+    def shortage(self) -> str | None:
+        """Return what to say where the balance does not cover this plan, or None."""
+        to_send = Waiting(images=len(self.to_send()), microusd=self.microusd)
+        return find_shortage(self.terms.balances, to_send)
 
 
 # --- for programs --------------------------------------------------------------------------------
@@ -130,6 +130,7 @@ def facts(plan: Plan) -> dict[str, Any]:
         "rate_from": terms.rate_from,
         "prices_usd": {name: usd(price) for name, price in terms.prices.items()},
         "balances": None if terms.balances is None else dict(terms.balances),
+        "credit_usd": read_credit(terms.balances),
         "api_trouble": terms.trouble,
         "folders": [_folder_facts(one) for one in plan.folders],
         "totals": {verdict.value: counts[verdict] for verdict in Verdict}
@@ -225,8 +226,7 @@ def _describe_terms(plan: Plan) -> Iterator[str]:
     prices = ", ".join(f"{name} {usd_text(price)} USD" for name, price in terms.prices.items())
     yield f"contract: {terms.contract or 'unknown'}; prices: {prices}"
     if terms.balances:
-        told = ", ".join(f"{value:g} {name}" for name, value in terms.balances.items())
-        yield f"balance: {printable(told)}"
+        yield f"balance: {describe_balances(terms.balances)}"
 
 
 def _warnings(plan: Plan) -> Iterator[str]:
@@ -239,12 +239,8 @@ def _warnings(plan: Plan) -> Iterator[str]:
             f"which parameters the server knows is not known ({why}); what it may not know is held."
             " Name the contract in `api.contract`."
         )
-    credit = plan.credit_usd()
-    if credit is not None and plan.microusd > credit * 1_000_000:
-        yield (
-            f"the balance of {credit:g} USD does not cover the {usd_text(plan.microusd)} USD of "
-            "this plan; sending stops when it is used up"
-        )
+    if short := plan.shortage():
+        yield short
     for one in plan.folders:
         if one.held is not None:
             yield f"folder {one.folder.name} would be held: {one.held}"

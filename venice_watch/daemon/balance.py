@@ -1,7 +1,7 @@
 """Whether the balance will cover what waits: looked at now and then, told once."""
 
 from venice_watch.pipeline.passage import Parts, Shortfall
-from venice_watch.venice.account import credit
+from venice_watch.venice.figures import read_credit
 
 LOOK_S = 5.0  # at least between two looks
 
@@ -32,8 +32,8 @@ async def look(parts: Parts) -> None:
 
 
 async def _find_shortfall(parts: Parts) -> Shortfall | None:
-    balances = parts.account.balances
-    if not balances:
+    balance = read_credit(parts.account.balances)
+    if balance is None:
         return None  # not told
     waiting, needed_microusd = 0, 0
     for name, count in (await parts.ledger.waiting()).items():
@@ -42,7 +42,6 @@ async def _find_shortfall(parts: Parts) -> Shortfall | None:
             scale = parts.config.presets[folder.preset].scale
             waiting += count
             needed_microusd += count * parts.account.price_microusd(scale)
-    balance = credit(balances)
     if needed_microusd <= balance * 1_000_000:
         return None
     return Shortfall(balance=balance, waiting=waiting, needed=needed_microusd / 1_000_000)

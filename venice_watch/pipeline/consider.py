@@ -118,7 +118,7 @@ def admit(
 
     Raises ImageRefusedError or HeldError: what would be refused is not sent.
     """
-    parameters = _keep_to_contract(folder, choice, contract)
+    parameters = keep_to_contract(folder, choice, contract)
     scale_min = 1.0 if parameters.enhance else SCALE_MIN[contract or Contract.CREATIVITY]
     width, height = upright_size(found)
     fit = admission.fit(
@@ -216,9 +216,7 @@ def _refuse_what_is_no_image(job: Job, data: bytes) -> None:
         )
 
 
-def _keep_to_contract(
-    folder: Folder, choice: rules.Choice, contract: Contract | None
-) -> Parameters:
+def keep_to_contract(folder: Folder, choice: rules.Choice, contract: Contract | None) -> Parameters:
     """Return parameters that the server will honour, or hold the folder."""
     # an unknown contract may be either: send only what both have
     contracts = (contract,) if contract is not None else tuple(Contract)

@@ -169,7 +169,7 @@ class Account:
                         "USD": self.spendable_microusd(key_fingerprint) / MICROUSD,
                         "DIEM": 0,
                     },
-                    "keyExpiration": None,
+                    "keyExpiration": settings.key_expires,
                     "nextEpochBegins": _next_midnight(now_wall_s),
                     "rateLimits": [{"apiModelId": "upscaler", "rateLimits": limits}],
                 }

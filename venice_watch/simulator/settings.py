@@ -85,6 +85,7 @@ class Settings:
     access_permitted: bool = True  # False: 403 for whoever wants something paid
     balance_usd: float = 100.0
     spend_limit_usd: float | None = None  # of each key by itself
+    key_expires: str | None = None  # what is told of the keys, such as 2030-01-31T00:00:00Z
     price_2x_usd: float = 0.02
     price_4x_usd: float = 0.08
     failures_max: int | None = 20  # more failed requests in failures_window_s block everything
@@ -109,6 +110,8 @@ class Settings:
                 raise ValueError(f"{name}: {getattr(self, name)!r}; it is true or false")  # noqa: TRY004 - a value of the user's, not a caller's mistake
         for name, (least, most) in (_COUNTS | _AMOUNTS).items():
             self._check_number(name, least, most)
+        if not isinstance(self.key_expires, str | None):
+            raise ValueError(f"key_expires: {self.key_expires!r}; give a text, or null for never")  # noqa: TRY004 - a value of the user's, not a caller's mistake
         if self.keys is not None and not all(isinstance(key, str) and key for key in self.keys):
             raise ValueError("keys: give a list of texts, none of them empty")
 

@@ -15,6 +15,7 @@ from venice_watch.clock import Clock
 from venice_watch.outcome import Unsent
 from venice_watch.parameters import PRICES, Contract, price_microusd
 from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
+from venice_watch.venice.figures import read_credit
 from venice_watch.venice.gate import Gate
 from venice_watch.venice.headers import read_allowance
 
@@ -25,11 +26,6 @@ REFUSED = frozenset({401, 402, 403})
 FAILED_FROM = 400  # the statuses that the API counts as failures
 MICROUSD = 1_000_000
 BROKEN_FROM = 500  # those that say something of the server
-
-
-def credit(balances: Mapping[str, float]) -> float:
-    """Return what can be spent: a DIEM is worth a dollar of requests a day, and is spent too."""
-    return math.fsum(max(0.0, amount) for amount in balances.values())
 
 
 class Account:
@@ -55,7 +51,8 @@ class Account:
         self._clock = clock
         self._log = log
         self._own_prices = prices  # the configuration's, which stand whatever the API says
-        self._prices = {**PRICES, **prices}
+        self._charged: Mapping[str, int] = PRICES  # the API's
+        self._prices = {**PRICES, **prices}  # what budgets count with
         self._finds_contract = contract is None
         self._contract_asked_at = -math.inf
         self._contract_lock = asyncio.Lock()
@@ -161,8 +158,8 @@ class Account:
         self.balance_told.set()
 
     async def _read_prices(self) -> None:
-        told = await self._client.read_prices() or {}
-        self._prices |= {**told, **self._own_prices}
+        self._charged = await self._client.read_prices() or self._charged
+        self._prices = {**self._charged, **self._own_prices}
 
     async def _find_contract(self) -> ContractAnswer:
         """Ask for the contract; the API counts it as a request, and as a failed one."""
@@ -198,8 +195,8 @@ class Account:
             where = self._client.base_url if facts.status is None else f"HTTP {facts.status}"
             return await self._stay_shut(f"{where}: {reason}")
         balances = facts.balances or {}
-        least_usd = min(self._prices.values()) / MICROUSD
-        if balances and credit(balances) < least_usd:
+        credit, least_usd = read_credit(balances), min(self._charged.values()) / MICROUSD
+        if credit is not None and credit < least_usd:
             told = ", ".join(f"{amount:g} {name}" for name, amount in balances.items())
             return await self._stay_shut(
                 f"the balance is used up: {told}, and an image costs {least_usd:g} USD or more. "

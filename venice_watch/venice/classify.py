@@ -217,9 +217,14 @@ def describe(headers: Mapping[str, str], body: bytes) -> str:
     return _one_line("; ".join(part for part in parts if part))
 
 
+def is_page(headers: Mapping[str, str], body: bytes) -> bool:
+    """Tell whether an answer is a web page: not the API's, but of something in front of it."""
+    return "html" in headers.get("content-type", "") or body.lstrip()[:1] == b"<"
+
+
 def _describe_text(headers: Mapping[str, str], body: bytes) -> str:
     text = body.decode("utf-8", "replace")
-    if "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
+    if is_page(headers, body):
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
         text = f"a web page, {title.group(1)!r}" if title else "a web page"
     return _one_line(text)

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import io
 import json
-import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -23,7 +22,15 @@ from venice_watch.config.model import Api
 from venice_watch.errors import VeniceWatchError
 from venice_watch.parameters import Contract
 from venice_watch.redact import REDACTED, Redactor
-from venice_watch.venice.classify import Exchange, Phase, describe, parse_json
+from venice_watch.venice.classify import (
+    Exchange,
+    Phase,
+    describe,
+    is_page,
+    parse_json,
+)
+from venice_watch.venice.figures import read_expiry, read_numbers, read_prices, read_rate
+from venice_watch.venice.headers import read_server_time
 
 ANSWER_BYTES_MAX = 160_000_000  # a 16.7-megapixel RGBA PNG can be about 80 MB
 WORDS_BYTES_MAX = 64 * 1024  # read of an answer that is no image
@@ -73,6 +80,9 @@ class KeyFacts:
     requests_per_minute: int | None = None
     permitted: bool | None = None
     balances: Mapping[str, float] | None = None
+    expires_at: float | None = None  # seconds since 1970; infinite: never
+    server_time: float | None = None  # by the answer's Date, whatever else the answer was
+    is_page: bool = False  # a web page answered, not the API
 
     @property
     def usable(self) -> bool:
@@ -329,62 +339,23 @@ class _Progress:
 def read_key_facts(status: int, headers: Mapping[str, str], body: bytes) -> KeyFacts:
     """Read an answer of the free endpoint; unknown shapes say nothing."""
     value = parse_json(body)
+    server_time = read_server_time(headers)
     if status != httpx.codes.OK or value is None:
-        return KeyFacts(status=status, words=describe(headers, body) or f"HTTP {status}")
+        return KeyFacts(
+            status=status,
+            words=describe(headers, body) or f"HTTP {status}",
+            server_time=server_time,
+            is_page=value is None and is_page(headers, body),
+        )
     data = value.get("data")
     data = data if isinstance(data, dict) else {}
     permitted = data.get("accessPermitted")
-    balances = data.get("balances")
     return KeyFacts(
         status=status,
         words="",
-        requests_per_minute=_read_rate(data.get("rateLimits")),
+        requests_per_minute=read_rate(data.get("rateLimits")),
         permitted=permitted if isinstance(permitted, bool) else None,
-        balances=_numbers(balances) if isinstance(balances, dict) else None,
+        balances=read_numbers(data.get("balances")),
+        expires_at=read_expiry(data.get("keyExpiration", "")),
+        server_time=server_time,
     )
-
-
-def _numbers(values: Mapping[str, object]) -> dict[str, float]:
-    return {
-        name: number for name, value in values.items() if (number := _number(value)) is not None
-    }
-
-
-def _number(value: object) -> float | None:
-    """Return a finite number of a server's JSON, or None: it may say anything."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _read_rate(models: object) -> int | None:
-    """Return the upscaler's requests a minute, or the lowest image limit that is named."""
-    amounts: dict[str, int] = {}
-    for model in models if isinstance(models, list) else []:
-        limits = model.get("rateLimits") if isinstance(model, dict) else None
-        for limit in limits if isinstance(limits, list) else []:
-            if not isinstance(limit, dict) or limit.get("type") != "RPM":
-                continue
-            amount = _number(limit.get("amount"))
-            if amount is not None and amount >= 1:
-                amounts[str(model.get("apiModelId", ""))] = int(amount)
-    upscalers = [amount for name, amount in amounts.items() if "upscal" in name.lower()]
-    return min(upscalers or amounts.values(), default=None)
-
-
-def read_prices(value: Mapping[str, object] | None) -> Mapping[str, int] | None:
-    """Read `data[].model_spec.pricing.upscale.{2x,4x}.usd` into micro-USD."""
-    data = (value or {}).get("data")
-    for model in data if isinstance(data, list) else []:
-        try:
-            prices = model["model_spec"]["pricing"]["upscale"]
-            usd = {name: _number(prices[name]["usd"]) for name in ("2x", "4x")}
-        except (KeyError, TypeError):
-            continue
-        if all(one is not None and one > 0 for one in usd.values()):  # free is a mistake
-            return {name: round(one * 1_000_000) for name, one in usd.items() if one is not None}
-    return None

@@ -81,6 +81,12 @@ def read_reset_s(headers: Mapping[str, str], now: float) -> float | None:
     return min(RESET_MAX_S, _sane(reset - _server_time(headers, now).timestamp()))
 
 
+def read_server_time(headers: Mapping[str, str]) -> float | None:
+    """Return when the server says that it answered, in seconds since 1970, or None."""
+    date = _read_date(headers.get("date", ""))
+    return None if date is None else date.timestamp()
+
+
 def _server_time(headers: Mapping[str, str], now: float) -> datetime:
     return _read_date(headers.get("date", "")) or datetime.fromtimestamp(now, UTC)
 
