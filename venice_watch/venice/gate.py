@@ -275,8 +275,9 @@ class Gate:
             await self.learn_rate(allowance.limit)
         if allowance.remaining is not None and allowance.reset_s is not None and self._rate:
             elsewhere = self._rate - allowance.remaining - self._sent.count(now)
-            for _ in range(elsewhere):  # they leave the window when the API's own turns
-                self._sent.add(now + min(WINDOW_S, allowance.reset_s) - WINDOW_S)
+            if elsewhere > 0:  # they leave the window when the API's own turns
+                leaving_at = now + min(WINDOW_S, allowance.reset_s)
+                self._sent.add(leaving_at - WINDOW_S, times=elsewhere)
         if allowance.failures_left is not None:
             few = allowance.failures_left <= FAILURES_MAX
             self._few_left = (
