@@ -55,7 +55,7 @@ class Windows(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 12))
     def wait(self, most: int) -> None:
-        """A wait is as long as it takes for room to come, and no longer."""
+        """Wait as long as it takes for room to come, and no longer."""
         wait_s = self.window.wait_s(most, self.now)
         there = self.inside(self.now)
         if len(there) < most:
@@ -69,7 +69,7 @@ class Windows(RuleBasedStateMachine):
 
     @rule()
     def oldest(self) -> None:
-        """The oldest leaves when there is one fewer, or never where there is none."""
+        """See when there is one fewer; never where there is none."""
         leaves_s = self.window.oldest_leaves_s(self.now)
         there = self.inside(self.now)
         if not there:

@@ -288,7 +288,7 @@ async def _request(
     # once more, after the JSON around it is gone: what is written down holds no key
     outcome = replace(outcome, words=parts.client.redact(outcome.words))
     # before the turn is given back: who comes next is to know what this one met
-    await parts.gate.report(outcome, passage.job.id)
+    await parts.gate.report(outcome, passage.job.id, begun_at=turn.begun_at)
     if isinstance(outcome, AccountRefused):
         await parts.account.halt(outcome.words)
     await parts.account.learn(exchange.headers)

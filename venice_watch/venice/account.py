@@ -12,7 +12,6 @@ from types import MappingProxyType
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
-from venice_watch.outcome import Unsent
 from venice_watch.parameters import PRICES, Contract, price_microusd
 from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
 from venice_watch.venice.gate import Gate
@@ -101,7 +100,7 @@ class Account:
             return False
         silent = facts.status is None or facts.status >= BROKEN_FROM
         if silent and self._endpoint_works:
-            await self._gate.report(Unsent(words=facts.words, status=facts.status))
+            self._gate.note_silence()
             return False
         return True
 

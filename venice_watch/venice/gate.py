@@ -63,7 +63,7 @@ class Turn:
     def __init__(self, sent: SlidingWindow, clock: Clock) -> None:
         self._sent = sent
         self._clock = clock
-        self._at = clock.monotonic()
+        self.begun_at = self._at = clock.monotonic()
         self._used = False
         sent.add(self._at)
 
@@ -112,7 +112,8 @@ class Gate:
         self._few_left: tuple[int, float] = (0, -math.inf)  # failures the API grants, until when
         self._in_flight: Counter[str] = Counter()
         self._paused_until = 0.0
-        self._trial = False  # one at a time, until one of them gets through
+        self._trial = False  # one at a time, until one of them gets through ...
+        self._refused_at = -math.inf  # ... that began after this
         self._failures_in_a_row = 0
         self._latest: deque[tuple[float, int | None]] = deque(maxlen=BLAME_OUTCOMES)
         self._closed = False
@@ -225,7 +226,7 @@ class Gate:
             return None
         now = self._clock.monotonic()
         if self.in_flight >= max(1, self._limit(now)):
-            return self._failed.oldest_leaves_s(now)
+            return self._limit_may_rise_s(now)
         return max(self._wait_for_rate_s(now), self._failed.wait_s(FAILURES_MAX, now))
 
     def _wait_for_rate_s(self, now: float) -> float:
@@ -242,6 +243,12 @@ class Gate:
         # who configures more than the API may be failed at once trusts it, until it fails
         trusted = limit > FAILURES_MAX and self._struck_at <= now - FAILURES_WINDOW_S
         return limit if trusted else min(limit, FAILURES_MAX - self._failed.count(now))
+
+    def _limit_may_rise_s(self, now: float) -> float | None:
+        """Return the seconds until the limit may rise by time alone, or None."""
+        forgotten_s = self._failed.oldest_leaves_s(now)
+        _, until = self._few_left
+        return forgotten_s if now >= until else min(until - now, forgotten_s or math.inf)
 
     def _has_room(self, waiter: _Waiter) -> bool:
         limit = self._folder_limits.get(waiter.folder)
@@ -286,45 +293,51 @@ class Gate:
             )
         self._tell()
 
-    async def report(self, outcome: Outcome, who: int | None = None) -> None:
-        """Adapt to what a request came to; `who` sent it (None: a free question)."""
+    async def report(
+        self, outcome: Outcome, who: int | None = None, *, begun_at: float = math.inf
+    ) -> None:
+        """Adapt to what a request came to, which `who` began to send at `begun_at`."""
         if not isinstance(outcome, Succeeded | Lost):
             self.count_failure()
             self._struck_at = self._clock.monotonic()
         match outcome:
             case Succeeded():
-                self._note_answer()
+                self._note_answer(begun_at)
                 self._allowed = min(self._ceiling, self._allowed + 1 / self._allowed)
             case Lost() | Rejected():
-                self._note_answer()
+                self._note_answer(begun_at)
             case AccountRefused():
                 self._failures_in_a_row = 0
-                self._trial = True
+                self._note_refusal()
             case Throttled():
-                self._trial = True
+                self._note_refusal()
                 if outcome.kind is Throttle.OVERLOAD:
                     self._allowed = max(1.0, self._allowed / 2)
                 elif self._rate is None and outcome.kind is Throttle.RATE:
                     await self.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
                 self.pause(outcome.after_s)
             case Unsent() | Unavailable() | ServerFailed() | Doubtful():
-                self._note_trouble(outcome, who)
+                self._latest.append((self._clock.monotonic(), who))
+                if isinstance(outcome, Unavailable):
+                    self._allowed = max(1.0, self._allowed / 2)
+                    self.pause(outcome.after_s or 0.0)
+                self.note_silence()
         self._tell()
 
-    def _note_answer(self) -> None:
+    def _note_answer(self, begun_at: float) -> None:
         """Note that the service does its work, whatever it thinks of the image."""
         self._latest.append((self._clock.monotonic(), None))
         self._failures_in_a_row = 0
-        self._trial = False
+        if begun_at >= self._refused_at:  # else it was let in before the refusal
+            self._trial = False
 
-    def _note_trouble(
-        self, outcome: Unsent | Unavailable | ServerFailed | Doubtful, who: int | None
-    ) -> None:
-        self._latest.append((self._clock.monotonic(), who))
+    def _note_refusal(self) -> None:
+        self._trial = True
+        self._refused_at = self._clock.monotonic()
+
+    def note_silence(self) -> None:
+        """Note that the service does not do its work; once it is down, wait ever longer."""
         self._failures_in_a_row += 1
-        if isinstance(outcome, Unavailable):
-            self._allowed = max(1.0, self._allowed / 2)
-            self.pause(outcome.after_s or 0.0)
         if self.service_down:
             low_s, high_s = SERVICE_PAUSE_S
             beyond = min(self._failures_in_a_row - FAILURES_IN_A_ROW_MAX, 30)
