@@ -7,6 +7,7 @@ for the account's sake; then the free endpoint is asked now and again until it i
 import asyncio
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 
 from structlog.typing import FilteringBoundLogger
@@ -49,7 +50,8 @@ class Account:
         self._own_prices = prices  # the configuration's, which stand whatever the API says
         self._prices = {**PRICES, **prices}
         self._finds_contract = contract is None
-        self._contract_asked_at = -math.inf
+        self._contract_asked_at = -math.inf  # monotonic
+        self._contract_told = True  # the question that was asked last was answered
         self._contract_lock = asyncio.Lock()
         self._endpoint_works = False  # the free one has answered well once
         self._probe_s = PROBE_S[0]
@@ -104,13 +106,18 @@ class Account:
             return False
         return True
 
-    async def look_for_contract(self, *, sent_at: float) -> None:
-        """Ask again which contract the server has, if nobody has since `sent_at` (wall clock)."""
+    async def look_for_contract(self, *, sent_at: float) -> bool:
+        """Ask again which contract the server has, if nobody has since `sent_at` (wall clock).
+
+        False: the server could not tell just now.
+        """
         if not self._finds_contract:
-            return
+            return True
         async with self._contract_lock:  # whoever comes second takes the first one's answer
-            if self._contract_asked_at <= sent_at:
+            age_s = max(0.0, self._clock.now() - sent_at)  # negative: the clock was set back
+            if self._contract_asked_at <= self._clock.monotonic() - age_s:
                 await self._find_contract()
+            return self._contract_told
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -142,9 +149,9 @@ class Account:
             facts = await self._client.read_key_facts()
         if facts.status is None or facts.status >= FAILED_FROM:
             self._gate.count_failure()
-        else:
+        elif facts.status == HTTPStatus.OK:
             self._endpoint_works = True
-            self.balances = facts.balances or {}
+            self.balances = self.balances if facts.balances is None else facts.balances
         return facts
 
     async def _read_prices(self) -> None:
@@ -154,8 +161,9 @@ class Account:
     async def _find_contract(self) -> ContractAnswer:
         """Ask for the contract; the API counts it as a request, and as a failed one."""
         async with self._gate.question(rated=True) as turn:
-            self._contract_asked_at = self._clock.now()
+            self._contract_asked_at = self._clock.monotonic()
             answer = await self._client.find_contract()
+            self._contract_told = not answer.failed
             if answer.status is None or answer.status >= FAILED_FROM:
                 self._gate.count_failure()
             allowance = read_allowance(answer.headers, self._clock.now())
