@@ -649,7 +649,8 @@ def test_the_error_budget_blocks_everything() -> None:
     """One failure too many blocks good requests too, for a while, and then begins anew."""
 
     async def scenario() -> None:
-        async with serving(failures_max=3, failures_block_s=3600) as (simulator, client):
+        settings = {"failures_max": 3, "failures_block_s": 3600, "failure_headers": "always"}
+        async with serving(**settings) as (simulator, client):
             for left in ("2", "1", "0"):
                 assert (await post(client, b"x")).headers["x-ratelimit-remaining"] == left
             assert (await post(client)).status_code == 200, "three failures are allowed"
@@ -966,6 +967,12 @@ def test_chance_is_repeatable() -> None:
         ({"fault": "hang", "times": 0}, "times"),
         ({"fault": "hang", "after": None}, "after"),
         ({"fault": "hang", "probability": 2}, "probability"),
+        ({"fault": "hang", "every": 0}, "every"),
+        ({"fault": "hang", "every": None}, "every"),
+        ({"fault": "hang", "spell_s": 0}, "spell_s"),
+        ({"fault": "hang", "spell_s": "5"}, "spell_s"),
+        ({"fault": "hang", "spell_s": 5, "rest_s": 100_000}, "rest_s"),
+        ({"fault": "hang", "rest_s": 5}, "give spell_s too"),
         ({"fault": "hang", "path": "models"}, "path"),
         ({"fault": "hang", "value": "1"}, "takes none"),
         ({"fault": "overloaded", "value": "soon"}, "soon"),
@@ -989,10 +996,17 @@ def test_mistakes_in_a_script_are_explained(entry: object, says: str) -> None:
 
 
 def test_faults_are_read_from_the_command_line() -> None:
-    """NAME, =VALUE and :PROBABILITY make an entry without end."""
+    """NAME, =VALUE and :PROBABILITY make an entry without end; options follow after commas."""
     parsed = parse_fault("overloaded=86400:0.25")
     assert parsed == Scripted(fault="overloaded", value="86400", probability=0.25, times=None)
     assert parse_fault("hang") == Scripted(fault="hang", times=None)
+    parsed = parse_fault("bad_gateway,times=2,after=1,every=3,charged=true")
+    assert parsed == Scripted(fault="bad_gateway", times=2, after=1, every=3, charged=True)
+    parsed = parse_fault("overloaded=0:0.5, spell_s=5, rest_s=0.5, path=/models")
+    assert parsed == Scripted(
+        fault="overloaded", value="0", probability=0.5, spell_s=5, rest_s=0.5, path="/models",
+        times=None,
+    )  # fmt: skip
     with pytest.raises(ValueError, match="probability"):
         parse_fault("hang:often")
 
@@ -1309,6 +1323,13 @@ def test_help_loads_nothing_heavy() -> None:
         (["--rpm", "many"], "'many' is no rate"),
         (["--latency", "1h"], "'1h' is no duration"),
         (["--fault", "hangs"], "did you mean 'hang'"),
+        (["--fault", "hang,evry=3"], "known: after, charged, every"),
+        (["--fault", "hang,every"], "write every=VALUE"),
+        (["--set", "clock_ofset_s=-120"], "did you mean 'clock_offset_s'"),
+        (["--set", "faults=hang"], "not a setting"),
+        (["--set", "send_date"], "write send_date=VALUE"),
+        (["--set", "failures_max=2.5"], "whole number"),
+        (["--set", "host=0.0.0.0"], "not loopback"),
         (["--host", "0.0.0.0"], "not loopback"),
     ],
 )

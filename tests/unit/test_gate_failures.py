@@ -551,7 +551,7 @@ def test_silence_about_what_is_free() -> None:
         pauses_s = []
         for _ in range(3):
             await asyncio.sleep(FAILURES_WINDOW_S * 10)
-            gate.note_silence()
+            gate.note_silence("HTTP 502")
             pauses_s.append(gate.paused_s)
         await asyncio.sleep(300)
         await gate.report(SUCCESS, 7)

@@ -28,6 +28,12 @@ What it has seen and charged:
   $ curl http://127.0.0.1:8770/_control/bill
 The next two requests fail:
   $ curl -d '[{"fault": "unavailable", "times": 2}]' http://127.0.0.1:8770/_control/faults
+
+\b
+A storm of 5 s in every minute, every third result paid for and lost, a clock two minutes late:
+  $ venice-watch simulator --fault unavailable,spell_s=5,rest_s=55 \\
+      --fault timeout_524,every=3 --set clock_offset_s=-120
+docs/simulator.md explains faults, settings, bill and control endpoint.
 """
 
 
@@ -56,6 +62,17 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
 
     for fault in FAULTS.values():
         click.echo(f"{fault.name:<26}{fault.summary}")
+    ctx.exit()
+
+
+def _list_settings(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - likewise
+    """Print the table of settings and leave."""
+    if not asked or ctx.resilient_parsing:
+        return
+    from venice_watch.simulator import describe_settings
+
+    for name, default, allowed in describe_settings():
+        click.echo(f"{name:<24}{default:<12}{allowed}")
     ctx.exit()
 
 
@@ -95,11 +112,31 @@ def _list_faults(ctx: click.Context, _param: click.Parameter, asked: bool) -> No
     "--fault",
     "faults",
     multiple=True,
-    metavar="NAME[=VALUE][:PROBABILITY]",
-    help="Fail so, always or sometimes; can be given again. --list-faults names them.",
+    metavar="NAME[=VALUE][:PROBABILITY][,OPTION=VALUE...]",
+    help="Fail so, always, by chance, in turns or in spells; can be given again.",
 )
 @click.option(
-    "--list-faults", is_flag=True, is_eager=True, expose_value=False, callback=_list_faults
+    "--list-faults",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_faults,
+    help="Name the faults.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change any setting, the other options' included; can be given again.",
+)
+@click.option(
+    "--list-settings",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_list_settings,
+    help="Name the settings, with defaults and what is allowed.",
 )
 @click.option("--seed", type=int, help="Make chance (faults, jitter) repeatable.")
 @click.option(
@@ -119,30 +156,34 @@ def simulator_command(
     contract: str,
     balance: float,
     faults: tuple[str, ...],
+    changes: tuple[str, ...],
     seed: int | None,
     pixels: str,
 ) -> None:
     """Make the settings and serve."""
-    from venice_watch.simulator import Settings, parse_fault, run
+    from venice_watch.simulator import Settings, parse_fault, read_setting, run
 
+    values: dict[str, object] = {
+        "host": host,
+        "port": port,
+        "latency_s": latency,
+        "latency_jitter_s": jitter,
+        "requests_per_minute": rpm,
+        "contract": contract,
+        "balance_usd": balance,
+        "seed": seed,
+        "pixels": pixels,
+    }
     try:
-        settings = Settings(
-            host=host,
-            port=port,
-            latency_s=latency,
-            latency_jitter_s=jitter,
-            requests_per_minute=rpm,
-            contract=contract,  # type: ignore[arg-type]  # click.Choice, and Settings checks
-            balance_usd=balance,
-            faults=tuple(parse_fault(text) for text in faults),
-            seed=seed,
-            pixels=pixels,  # type: ignore[arg-type]  # likewise
-        )
+        values |= dict(read_setting(text) for text in changes)
+        values["faults"] = tuple(parse_fault(text) for text in faults)
+        settings = Settings(**values)  # type: ignore[arg-type]  # it checks every one
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     try:
         run(settings)
     except OSError as exc:
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {exc.strerror}; choose another --port"
+            f"cannot listen on {settings.host}:{settings.port}: {exc.strerror}; "
+            "choose another --port"
         ) from exc

@@ -47,7 +47,9 @@ async def _read(config: "Config") -> dict[str, Any]:
         "troubles": live.get("troubles", []),
         "halted": live.get("halted"),
         "requests_per_minute": live.get("requests_per_minute"),
+        "paused_s": live.get("paused_s"),
         "contract": live.get("contract"),
+        "balances": live.get("balances"),
         "folders": [
             _folder_facts(folder.name, counts.get(folder.name, FolderCounts()))
             for folder in config.folders
@@ -115,6 +117,8 @@ def _describe(facts: dict[str, Any]) -> str:
         f"{folder['quarantined']:>11}  {folder['spent_usd']:>7.2f}"
         for folder in facts["folders"]
     ]
+    if facts["contract"] is not None or facts["balances"]:
+        lines += ["", _describe_account(facts)]
     if facts["budgets"]:
         lines += ["", "budgets:"]
     for budget in facts["budgets"]:
@@ -131,6 +135,19 @@ def _describe(facts: dict[str, Any]) -> str:
         line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
         lines.append(printable(line))
     return "\n".join(lines)
+
+
+def _describe_account(facts: dict[str, Any]) -> str:
+    rate = facts["requests_per_minute"]
+    parts = ["no limit of requests a minute is known" if rate is None else f"{rate} a minute"]
+    if facts["paused_s"]:
+        parts.append(f"paused, {facts['paused_s']} s more")
+    parts.append(f"contract {facts['contract'] or 'unknown'}")
+    balances = ", ".join(
+        f"{amount:.2f} {name}" for name, amount in (facts["balances"] or {}).items()
+    )
+    parts.append(f"balance {balances or 'not told'}")
+    return f"account: {'; '.join(parts)}"
 
 
 def _amount(amount_usd: float) -> str:

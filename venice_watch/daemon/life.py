@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
-from venice_watch.daemon import report
+from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
@@ -130,6 +130,7 @@ class Daemon:
                 helpers = [group.create_task(tracker.run()) for tracker in self._trackers.values()]
                 helpers.append(group.create_task(self._account.run()))
                 helpers.append(group.create_task(self._account.keep_current()))
+                helpers.append(group.create_task(balance.keep_watched(self._parts)))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
                 await self._dispatcher.run(group, until=None)
@@ -141,7 +142,10 @@ class Daemon:
         await self._recover()
         with self._signals():
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(self._account.run())]
+                helpers = [
+                    group.create_task(self._account.run()),
+                    group.create_task(balance.keep_watched(self._parts)),
+                ]
                 if show is not None:
                     helpers.append(group.create_task(self._keep_showing(show)))
                 scans = [

@@ -79,6 +79,8 @@ def describe(parts: Parts) -> dict[str, Any]:
         "in_flight": parts.gate.in_flight,
         "requests_per_minute": parts.gate.requests_per_minute,
         "contract": parts.account.contract,
+        "paused_s": round(parts.gate.paused_s),
+        "balances": dict(parts.account.balances),
         "troubles": [{"subject": subject, "why": why} for subject, why in _troubles(parts)],
     }
 
@@ -97,6 +99,11 @@ def _troubles(parts: Parts) -> list[tuple[str, str]]:
     ]
     if parts.gate.halted is not None:
         found.append(("account", parts.gate.halted))
+    if tally.shortfall is not None:
+        found.append(("balance", str(tally.shortfall)))
+    if parts.gate.service_down:
+        why = f"{parts.gate.failures_in_a_row} requests in a row failed: {parts.gate.last_words}"
+        found.append(("service", f"{why}. One request at a time asks whether it is back."))
     reached = {hold.budget for hold in tally.held.values() if hold.budget is not None}
     for budget in sorted(reached, key=str):
         turn = turns_at(budget.limit, parts.clock.now())

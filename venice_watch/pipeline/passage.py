@@ -39,6 +39,21 @@ class Hold:
         return self.why
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """A balance that does not cover what waits, at the price of each folder's own preset."""
+
+    balance: float  # USD and DIEM together
+    waiting: int  # images
+    needed: float
+
+    def __str__(self) -> str:
+        return (
+            f"the balance of {self.balance:.2f} will not cover the {self.waiting:,} images that "
+            f"wait (about {self.needed:.2f}). What it covers is sent; add credit for the rest."
+        )
+
+
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """What a run did: shown by `once` and `demo`, and decides their exit code."""
@@ -54,6 +69,8 @@ class Tally:
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     unwritten: dict[int, str] = field(default_factory=dict)  # attempt: why its result is in memory
     budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
+
+    shortfall: Shortfall | None = None  # that was said
 
     def settle(self, folder: str, path: str) -> None:
         """Forget what kept an image from going on: it has ended, one way or another."""

@@ -9,7 +9,7 @@ from venice_watch.simulator.bill import Bill, Record, Totals
 from venice_watch.simulator.faults import FAULTS
 from venice_watch.simulator.script import Scripted, parse_fault
 from venice_watch.simulator.server import Simulator, run
-from venice_watch.simulator.settings import Settings
+from venice_watch.simulator.settings import Settings, describe_settings, read_setting
 
 __all__ = [
     "FAULTS",
@@ -19,6 +19,8 @@ __all__ = [
     "Settings",
     "Simulator",
     "Totals",
+    "describe_settings",
     "parse_fault",
+    "read_setting",
     "run",
 ]

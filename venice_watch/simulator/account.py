@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from venice_watch.simulator import faults
 from venice_watch.simulator.answers import Answer, RefusalError, data, error
@@ -128,17 +129,33 @@ class Account:
                 self.balance_microusd += price_microusd
                 self._spent_microusd[key_fingerprint] -= price_microusd
 
-    def headers(self, now_s: float, now_wall_s: float, balance_microusd: int) -> Headers:
-        """Return the rate and balance headers; the balance is the one before the request."""
+    def spendable_microusd(self, key_fingerprint: str) -> int:
+        """Return what a key can spend: the balance, or what is left of the key's own limit."""
+        limit = self._settings.spend_limit_usd
+        if limit is None:
+            return self.balance_microusd
+        left = microusd(limit) - self._spent_microusd[key_fingerprint]
+        return max(0, min(self.balance_microusd, left))
+
+    def headers(
+        self, now_s: float, now_wall_s: float, *, spendable_microusd: int, blocked: bool
+    ) -> Headers:
+        """Return the rate and balance headers; `spendable_microusd` is from before the request.
+
+        The error budget's refusal (`blocked`) speaks of the error budget instead of the rate: by
+        that clients tell one 429 from the other.
+        """
         self._forget(now_s)
+        headers: Headers = () if blocked else self._rate_headers(now_s, now_wall_s)
+        if blocked or self._settings.failure_headers == "always":
+            headers += self._failure_headers(now_s, now_wall_s, blocked=blocked)
         return (
-            *self._rate_headers(now_s, now_wall_s),
-            *self._failure_headers(now_s, now_wall_s),
-            ("x-venice-balance-usd", str(balance_microusd / MICROUSD)),
+            *headers,
+            ("x-venice-balance-usd", str(spendable_microusd / MICROUSD)),
             ("x-venice-balance-diem", "0"),
         )
 
-    def describe(self) -> Answer:
+    def describe(self, key_fingerprint: str, now_wall_s: float) -> Answer:
         """Return what `GET /api_keys/rate_limits` says."""
         settings = self._settings
         amount = settings.requests_per_minute
@@ -148,8 +165,12 @@ class Account:
                 "data": {
                     "accessPermitted": settings.access_permitted,
                     "apiTier": {"id": "paid", "isCharged": True},
-                    "balances": {"USD": self.balance_microusd / MICROUSD, "DIEM": 0},
+                    "balances": {
+                        "USD": self.spendable_microusd(key_fingerprint) / MICROUSD,
+                        "DIEM": 0,
+                    },
                     "keyExpiration": None,
+                    "nextEpochBegins": _next_midnight(now_wall_s),
                     "rateLimits": [{"apiModelId": "upscaler", "rateLimits": limits}],
                 }
             }
@@ -196,18 +217,27 @@ class Account:
             ("x-ratelimit-reset-requests", reset),
         )
 
-    def _failure_headers(self, now_s: float, now_wall_s: float) -> Headers:
+    def _failure_headers(self, now_s: float, now_wall_s: float, *, blocked: bool) -> Headers:
         settings = self._settings
-        if settings.failures_max is None:
+        most = settings.failures_max
+        if most is None and not blocked:
             return ()
-        blocked_s = self._blocked_until_s - now_s
+        block_s = self._blocked_until_s - now_s
+        if blocked and block_s <= 0:  # a scripted refusal: nothing was counted
+            block_s = settings.failures_block_s
         oldest_s = self._failed_s[0] if self._failed_s else now_s
-        rest_s = blocked_s if blocked_s > 0 else oldest_s + settings.failures_window_s - now_s
-        remaining = 0 if blocked_s > 0 else settings.failures_max - len(self._failed_s)
+        rest_s = block_s if block_s > 0 else oldest_s + settings.failures_window_s - now_s
+        remaining = 0 if block_s > 0 or most is None else most - len(self._failed_s)
         return (
             ("x-ratelimit-remaining", str(remaining)),
             ("x-ratelimit-resets", str(int((now_wall_s + rest_s) * 1000))),
         )
+
+
+def _next_midnight(now_wall_s: float) -> str:
+    """Return when the day turns, in UTC, as JavaScript writes a time."""
+    day = datetime.fromtimestamp(now_wall_s, UTC).date() + timedelta(days=1)
+    return f"{day.isoformat()}T00:00:00.000Z"
 
 
 def _no_key() -> Answer:

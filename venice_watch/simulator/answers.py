@@ -2,7 +2,7 @@
 
 Rules: an answer knows its bytes and how they are to be delivered; it does not know sockets.
 `bare` answers come from before the key was accepted, or from the proxy in front: they carry no
-rate and balance headers. `counts` says whether a refusal spends the error budget.
+rate and balance headers. `blocks` marks the error budget's own refusal: it spends no more of it.
 """
 
 import json
@@ -50,7 +50,7 @@ class Answer:
     media: str = "application/json"  # "": no Content-Type
     headers: tuple[tuple[str, str], ...] = ()
     bare: bool = False
-    counts: bool = True
+    blocks: bool = False
     closes: bool = False  # the connection ends after it
     delivery: Delivery = Delivery.WHOLE
     drip_s: float = 0.0  # how long a DRIP takes in all
@@ -58,7 +58,7 @@ class Answer:
     @property
     def failed(self) -> bool:
         """Say whether it spends the error budget."""
-        return self.status >= HTTPStatus.BAD_REQUEST and self.counts and not self.silent
+        return self.status >= HTTPStatus.BAD_REQUEST and not self.blocks and not self.silent
 
     @property
     def silent(self) -> bool:

@@ -82,7 +82,7 @@ async def _decide(
     world: World, connection: Connection, head: Head, record: Record, lease: Lease
 ) -> Answer | None:
     """Return the answer with its headers, counted; None where the connection is to be reset."""
-    balance = world.account.balance_microusd
+    spendable = world.account.spendable_microusd(record.key_fingerprint)
     incident = world.script.strike(record.path)
     if incident is not None and incident.fault.stage is Stage.UPLOAD:
         record.fault = incident.fault.name
@@ -104,7 +104,7 @@ async def _decide(
     if answer.failed:
         record.failed = True
         world.account.count_failure(time.monotonic())
-    return _dress(world, answer, record, balance)
+    return _dress(world, answer, record, spendable)
 
 
 async def _answer(
@@ -117,18 +117,18 @@ async def _answer(
 ) -> Answer:
     """Return the answer to a request, with the work done that it needs."""
     if incident is not None and incident.fault.stage is Stage.HEAD:
-        return _play(incident, head, record)
+        return _play(world, incident, head, record)
     if record.upscale and world.settings.too_large == "at_once":
         _refuse_by_length(head)
     submission = await _receive(world, connection, head, record, lease)
     if incident is not None and not incident.works:
         if incident.fault.slow:
             await asyncio.sleep(world.latency_s())
-        return _play(incident, head, record)
+        return _play(world, incident, head, record)
     if submission is None:
         return _look_up(world, head, record)
     good = await upscale(world, head, submission, record, lease, incident)
-    return good if incident is None else _play(incident, head, record, good)
+    return good if incident is None else _play(world, incident, head, record, good)
 
 
 async def _receive(
@@ -148,13 +148,15 @@ def _refuse_by_length(head: Head) -> None:
         )
 
 
-def _play(incident: Incident, head: Head, record: Record, good: Answer | None = None) -> Answer:
+def _play(
+    world: World, incident: Incident, head: Head, record: Record, good: Answer | None = None
+) -> Answer:
     """Return what the fault answers, and put its name on the bill."""
     record.fault = incident.fault.name
     scene = Scene(
         value=incident.value,
         authorization=head.headers.get("authorization", ""),
-        now_wall_s=time.time(),
+        now_wall_s=world.wall_s(),
         good=good,
     )
     return incident.fault.play(scene)
@@ -173,7 +175,7 @@ def _look_up(world: World, head: Head, record: Record) -> Answer:
     world.account.check_key(head.headers.get("authorization", ""))
     world.account.check_failures(time.monotonic())
     if record.path == LIMITS_PATH:
-        return world.account.describe()
+        return world.account.describe(record.key_fingerprint, world.wall_s())
     return world.account.describe_balance()
 
 
@@ -201,9 +203,14 @@ def _models(world: World, head: Head) -> Answer:
     return data({"object": "list", "type": wanted, "data": models})
 
 
-def _dress(world: World, answer: Answer, record: Record, balance_microusd: int) -> Answer:
+def _dress(world: World, answer: Answer, record: Record, spendable_microusd: int) -> Answer:
     """Return the answer with the headers that every one, or every known client's one, has."""
     headers = (*answer.headers, ("CF-RAY", record.cf_ray))
     if record.key_fingerprint and not answer.bare:
-        headers += world.account.headers(time.monotonic(), time.time(), balance_microusd)
+        headers += world.account.headers(
+            time.monotonic(),
+            world.wall_s(),
+            spendable_microusd=spendable_microusd,
+            blocked=answer.blocks,
+        )
     return dataclasses.replace(answer, headers=headers)

@@ -9,8 +9,8 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qsl
 
@@ -63,9 +63,15 @@ class Head:
 
 
 class Connection:
-    """A connection from accept to close."""
+    """A connection from accept to close; `date` says what time it is, or to leave it unsaid."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        date: Callable[[], str | None],
+    ) -> None:
+        self._date = date
         self._reader = reader
         self._writer = writer
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES_MAX)
@@ -117,12 +123,7 @@ class Connection:
 
     async def send(self, answer: Answer) -> bool:
         """Write `answer` as its delivery says; return whether all of it left."""
-        head, body = [*answer.headers, ("Date", formatdate(usegmt=True))], answer.body
-        head.append(("Server", SERVER_NAME))
-        if answer.media:
-            head.append(("Content-Type", answer.media))
-        if answer.closes:
-            head.append(("Connection", "close"))
+        head, body = self._head(answer), answer.body
         half = body[: len(body) // 2]
         match answer.delivery:
             case Delivery.WHOLE | Delivery.WHOLE_STALE | Delivery.WHOLE_CHUNKED:
@@ -187,8 +188,19 @@ class Connection:
         """Close with a reset: the peer gets ECONNRESET."""
         own: socket.socket | None = self._writer.get_extra_info("socket")
         if own is not None and not self._writer.is_closing():
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            _make_resetting(own)
         self._writer.transport.abort()
+
+    def _head(self, answer: Answer) -> list[tuple[str, str]]:
+        """Return the headers of an answer, its framing apart."""
+        head = [*answer.headers, ("Server", SERVER_NAME)]
+        if (date := self._date()) is not None:
+            head.append(("Date", date))
+        if answer.media:
+            head.append(("Content-Type", answer.media))
+        if answer.closes:
+            head.append(("Connection", "close"))
+        return head
 
     def _next_event(self) -> object:
         """Return what h11 makes of the bytes so far."""
@@ -241,6 +253,17 @@ class Connection:
                 await self._writer.drain()
         except (OSError, TimeoutError) as exc:
             raise GoneError from exc
+
+
+def reset(own: socket.socket) -> None:
+    """Close a connection that nobody serves yet with a reset."""
+    _make_resetting(own)
+    own.close()
+
+
+def _make_resetting(own: socket.socket) -> None:
+    """Let the coming close, whoever does it, be a reset."""
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _read_head(request: h11.Request, first_byte_s: float) -> Head:

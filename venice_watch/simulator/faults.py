@@ -82,7 +82,7 @@ def error_budget(failures_max: int) -> Answer:
         f"Too many failed attempts (> {failures_max}) resulting in a non-success status code. "
         "Please wait 30s and try again."
     )
-    return dataclasses.replace(error(429, text), counts=False)
+    return dataclasses.replace(error(429, text), blocks=True)
 
 
 def overloaded(retry_after: str) -> Answer:

@@ -1,29 +1,40 @@
 """Which request meets which fault.
 
-Rules: an entry counts the requests it matches, lets `after` of them pass, then strikes at most
-`times` (None: without end), each with `probability`; the first entry that strikes wins. Chance
-comes in as an argument.
+Rules: an entry counts the requests it matches, lets `after` of them pass, then strikes each
+`every`-th at most `times` (None: without end), with `probability`, and with `spell_s` only in
+spells. The first entry that strikes wins. Chance and the clock come in as arguments.
 """
 
 import dataclasses
 import random
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from venice_watch.simulator.faults import Fault, Stage, find_fault
+from venice_watch.simulator.scalars import read_scalar
 
 UPSCALE_PATH = "/image/upscale"
 ANY_PATH = "*"
 ENTRIES_MAX = 10_000  # a scripted storm; more is a mistake
+SPELL_S_MAX = 86_400.0  # a day of storm is weather enough
+TEXTS = frozenset({"value", "path"})  # "30" is a fine value: not a number there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripted:
-    """One entry of the script; `charged` overrides what the fault's table entry says."""
+    """One entry of the script; `charged` overrides what the fault's table entry says.
+
+    A spell begins with the first request that the entry could strike, lasts `spell_s`, and comes
+    again after `rest_s` of peace; without `rest_s` it does not come again.
+    """
 
     fault: str
     times: int | None = 1
     after: int = 0
+    every: int = 1
+    spell_s: float | None = None  # None: there is no end to it
+    rest_s: float | None = None
     probability: float = 1.0
     path: str = UPSCALE_PATH  # below the API's root; "*" is any
     value: str | None = None
@@ -31,24 +42,42 @@ class Scripted:
 
     def __post_init__(self) -> None:
         fault = find_fault(self.fault)
-        for name, least in (("times", 1), ("after", 0)):
+        for name, least in (("times", 1), ("after", 0), ("every", 1)):
             number = getattr(self, name)
-            if (number is not None or name == "after") and (
+            if (number is not None or name != "times") and (
                 isinstance(number, bool) or not isinstance(number, int) or number < least
             ):
                 raise ValueError(f"{self.fault}: {name} is {number!r}; give at least {least}")
+        self._check_spell()
         chance = self.probability
         if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0 <= chance <= 1:
             raise ValueError(f"{self.fault}: probability is {chance!r}; give a number from 0 to 1")
         if not isinstance(self.path, str) or not (self.path == ANY_PATH or self.path[:1] == "/"):
             raise ValueError(f'{self.fault}: path is {self.path!r}; give "/..." or "*"')
+        self._check_charge(fault)
+        self._check_value(fault)
+
+    def _check_spell(self) -> None:
+        for name in ("spell_s", "rest_s"):
+            length = getattr(self, name)
+            if length is not None and (
+                isinstance(length, bool)
+                or not isinstance(length, int | float)
+                or not 0 < length <= SPELL_S_MAX
+            ):
+                raise ValueError(
+                    f"{self.fault}: {name} is {length!r}; give seconds, at most {SPELL_S_MAX:g}"
+                )
+        if self.rest_s is not None and self.spell_s is None:
+            raise ValueError(f"{self.fault}: rest_s is the peace between spells; give spell_s too")
+
+    def _check_charge(self, fault: Fault) -> None:
         if self.charged is not None and not isinstance(self.charged, bool):
             raise ValueError(f"{self.fault}: charged is {self.charged!r}; it is true or false")
         if self.charged and fault.stage is not Stage.ANSWER:
             raise ValueError(f"{self.fault}: it strikes before there is anything to charge for")
         if self.path != UPSCALE_PATH and (fault.alters or fault.charged or self.charged):
             raise ValueError(f"{self.fault}: it needs an image; use path {UPSCALE_PATH}")
-        self._check_value(fault)
 
     def _check_value(self, fault: Fault) -> None:
         if self.value is None:
@@ -87,24 +116,38 @@ def read_scripted(entry: object) -> Scripted:
 
 
 def parse_fault(text: str) -> Scripted:
-    """Return the endless entry that `NAME[=VALUE][:PROBABILITY]` describes; raise ValueError."""
-    spec, colon, chance = text.partition(":")
+    """Return the entry that `NAME[=VALUE][:PROBABILITY][,OPTION=VALUE...]` describes.
+
+    The options are those of an entry; without `times` it has no end. Raises ValueError.
+    """
+    spec, *options = text.split(",")
+    spec, colon, chance = spec.partition(":")
     name, equals, value = spec.partition("=")
-    try:
-        probability = float(chance) if colon else 1.0
-    except ValueError as exc:
-        raise ValueError(f"{text}: {chance!r} is not a probability, such as 0.1") from exc
-    return Scripted(
-        fault=name, value=value if equals else None, probability=probability, times=None
-    )
+    entry: dict[str, object] = {"fault": name, "times": None}
+    if equals:
+        entry["value"] = value
+    if colon:
+        entry["probability"] = read_scalar(chance)
+    for option in options:
+        key, equals, value = option.strip().partition("=")
+        if not equals:
+            raise ValueError(f"{text}: {option!r} is no option; write {option.strip()}=VALUE")
+        entry[key] = value if key in TEXTS else read_scalar(value)
+    return read_scripted(entry)
 
 
 class Script:
     """The entries, with what each has seen and done."""
 
-    def __init__(self, entries: Iterable[Scripted], chance: random.Random) -> None:
+    def __init__(
+        self,
+        entries: Iterable[Scripted],
+        chance: random.Random,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._entries: list[_Running] = []
         self._chance = chance
+        self._now = now
         self.extend(entries)
 
     def extend(self, entries: Iterable[Scripted]) -> None:
@@ -137,11 +180,12 @@ class Script:
         )
 
     def _strike(self, matching: "list[_Running]") -> Incident | None:
+        now_s = self._now()
         for running in matching:
-            running.seen += 1
+            running.see(now_s)
         for running in matching:
             entry = running.entry
-            if running.spent or running.seen <= entry.after:
+            if running.spent or not running.is_due(now_s):
                 continue
             if entry.probability < 1 and self._chance.random() >= entry.probability:
                 continue
@@ -155,13 +199,31 @@ class Script:
 class _Running:
     """One entry and its counters."""
 
-    __slots__ = ("entry", "seen", "struck")
+    __slots__ = ("began_s", "entry", "seen", "struck")
 
     def __init__(self, entry: Scripted) -> None:
         self.entry = entry
         self.seen = 0
         self.struck = 0
+        self.began_s = 0.0  # when the first request came that it could strike
 
     @property
     def spent(self) -> bool:
         return self.entry.times is not None and self.struck >= self.entry.times
+
+    def see(self, now_s: float) -> None:
+        """Count a request that matches."""
+        self.seen += 1
+        if self.seen == self.entry.after + 1:
+            self.began_s = now_s
+
+    def is_due(self, now_s: float) -> bool:
+        """Say whether the turn of the request just seen, and the time, are right to strike."""
+        turn = self.seen - self.entry.after
+        if turn < 1 or turn % self.entry.every:
+            return False
+        spell_s, rest_s = self.entry.spell_s, self.entry.rest_s
+        if spell_s is None:
+            return True
+        since_s = now_s - self.began_s
+        return (since_s if rest_s is None else since_s % (spell_s + rest_s)) < spell_s

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import signal
+import socket
 import sys
 from types import TracebackType
 from typing import Self
@@ -22,42 +23,39 @@ from venice_watch.simulator.connection import (
     Head,
     MalformedError,
     TooLargeError,
+    reset,
 )
 from venice_watch.simulator.control import CONTROL_PREFIX, answer_control
+from venice_watch.simulator.listener import Listener
 from venice_watch.simulator.memory import OverCapacityError
 from venice_watch.simulator.script import Scripted
 from venice_watch.simulator.settings import Settings
 from venice_watch.simulator.world import World
 
 CONNECTIONS_MAX = 512  # eight times the most that any client of ours opens
-BACKLOG = 512
 
 
 class Simulator:
     """A Venice on loopback, from `async with` to its end."""
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self._world = World(settings or Settings())
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._accept)
+        self._world = World(settings or Settings(), self._listener.refuse)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         settings = self._world.settings
-        self._server = await asyncio.start_server(
-            self._accept, settings.host, settings.port, backlog=BACKLOG
-        )
+        self._listener.open(settings.host, settings.port, refused_s=settings.refused_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        assert self._server is not None, "__aenter__ has run"
-        self._server.close()
+        self._listener.close()
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._server.wait_closed()
         stop = functools.partial(self._world.pool.shutdown, wait=True, cancel_futures=True)
         await asyncio.to_thread(stop)
 
@@ -90,26 +88,26 @@ class Simulator:
 
     @property
     def _root(self) -> str:
-        assert self._server is not None, "__aenter__ has run"
-        host, port = self._server.sockets[0].getsockname()[:2]
+        host, port = self._listener.host, self._listener.port
+        assert port, "__aenter__ has run"
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Begin a connection's task, or refuse the connection."""
-        connection = Connection(reader, writer)
+    def _accept(self, one: socket.socket) -> None:
+        """Begin a connection's task, or reset the connection."""
         self._world.bill.totals.connections += 1
         incident = self._world.script.strike_accept()
         if incident is not None:
             note_reset(self._world, incident)
         if incident is not None or len(self._tasks) >= CONNECTIONS_MAX:
-            connection.reset()
+            reset(one)
             return
-        task = asyncio.create_task(self._serve(connection))
+        task = asyncio.create_task(self._serve(one))
         self._tasks.add(task)
         task.add_done_callback(self._forget)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, one: socket.socket) -> None:
         """Serve a connection's requests, one after another."""
+        connection = Connection(*await asyncio.open_connection(sock=one), self._world.date)
         try:
             while head := await connection.wait_request(self._world.settings.keep_alive_s):
                 if head.path.startswith(CONTROL_PREFIX):

@@ -2,6 +2,7 @@
 
 Rules: a frozen value, checked whole when it is made; a change makes a new one. Only loopback: the
 control endpoint has no password, and a fake of a paid service must not be reachable by strangers.
+A setting by name and text (`read_setting`) passes the same checks as one in JSON.
 """
 
 import dataclasses
@@ -13,20 +14,24 @@ from typing import Literal, get_args
 
 from venice_watch.simulator.contract import ContractName
 from venice_watch.simulator.pixels import PixelsName
+from venice_watch.simulator.scalars import read_scalar
 from venice_watch.simulator.script import Scripted
 
 ResetFormat = Literal["seconds", "ms", "missing", "garbage", "past"]
 TooLarge = Literal["after", "at_once"]
+FailureHeaders = Literal["block", "always"]
 
+CLOCK_OFFSET_S_MAX = 1_000_000_000  # thirty years: a machine that wakes up in 1994
 PATCHED_NEVER = frozenset({"host", "port", "workers", "seed", "faults"})  # fixed by the start
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "contract": get_args(ContractName),
     "reset_format": get_args(ResetFormat),
+    "failure_headers": get_args(FailureHeaders),
     "too_large": get_args(TooLarge),
     "pixels": get_args(PixelsName),
 }
-_FLAGS = ("strict", "access_permitted")
+_FLAGS = ("strict", "access_permitted", "send_date")
 _COUNTS: dict[str, tuple[int, int]] = {
     "port": (0, 65_535),
     "requests_per_minute": (0, 1_000_000),
@@ -37,18 +42,26 @@ _COUNTS: dict[str, tuple[int, int]] = {
 _AMOUNTS: dict[str, tuple[float, float]] = {
     "latency_s": (0, 3_600),
     "latency_jitter_s": (0, 3_600),
+    "refused_s": (0, 3_600),
+    "clock_offset_s": (-CLOCK_OFFSET_S_MAX, CLOCK_OFFSET_S_MAX),
     "rate_window_s": (0.01, 3_600),
     "failures_window_s": (0.01, 3_600),
     "failures_block_s": (0, 3_600),
     "keep_alive_s": (0.01, 3_600),
-    "balance_usd": (0, 1e9),
-    "spend_limit_usd": (0, 1e9),
+    "balance_usd": (0, 1_000_000_000),
+    "spend_limit_usd": (0, 1_000_000_000),
     "price_2x_usd": (0, 1_000),
     "price_4x_usd": (0, 1_000),
 }
 _OPTIONAL = frozenset(
     {"requests_per_minute", "failures_max", "overloaded_concurrency", "spend_limit_usd"}
 )
+
+_WORDS = {  # what no table above describes
+    "host": "a loopback address",
+    "keys": "keys with commas between them | none: all but those that begin with bad",
+    "seed": "a whole number | none",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +72,9 @@ class Settings:
     port: int = 0  # 0: any free one
     latency_s: float = 1.0  # from the whole request to the first byte of the answer, at least
     latency_jitter_s: float = 0.0  # up to so much more, evenly spread
+    refused_s: float = 0.0  # nobody listens for so long from the start, or from the change on
+    clock_offset_s: float = 0.0  # how far the server's clock is ahead of this machine's
+    send_date: bool = True  # False: no Date header, so nobody can tell that the clock is off
     requests_per_minute: int | None = 20  # upscales in any window of rate_window_s
     rate_window_s: float = 60.0
     reset_format: ResetFormat = "ms"  # documented as seconds, seen as milliseconds
@@ -74,6 +90,7 @@ class Settings:
     failures_max: int | None = 20  # more failed requests in failures_window_s block everything
     failures_window_s: float = 30.0
     failures_block_s: float = 30.0
+    failure_headers: FailureHeaders = "block"  # seen with the block only; documented with all
     overloaded_concurrency: int | None = None  # more upscales at once are answered 429
     keep_alive_s: float = 60.0  # how long an idle connection stays open
     workers: int = 2  # threads that make pictures
@@ -97,12 +114,8 @@ class Settings:
 
     def changed(self, patch: Mapping[str, object]) -> "Settings":
         """Return these settings with `patch` applied; raise ValueError naming what is wrong."""
-        allowed = [f.name for f in dataclasses.fields(self) if f.name not in PATCHED_NEVER]
         for name in patch:
-            if name not in allowed:
-                near = difflib.get_close_matches(name, allowed, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise ValueError(f"{name}: not a setting that can change while running{hint}")
+            _check_name(name, PATCHED_NEVER, "a setting that can change while running")
         values = dict(patch)
         if isinstance(values.get("keys"), list):
             values["keys"] = tuple(values["keys"])  # type: ignore[arg-type]  # narrowed by isinstance
@@ -116,6 +129,59 @@ class Settings:
         if isinstance(value, bool) or not isinstance(value, kinds) or not least <= value <= most:
             kind = "a whole number" if name in _COUNTS else "a number"
             raise ValueError(f"{name}: {value!r}; give {kind} from {least:g} to {most:g}")
+
+
+def read_setting(text: str) -> tuple[str, object]:
+    """Return what `NAME=VALUE` sets; raise ValueError where it names no setting.
+
+    `none` is None, and `keys` takes several with commas between them.
+    """
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    _check_name(name, frozenset({"faults"}), "a setting")
+    if not equals:
+        raise ValueError(f"{name}: no value is given; write {name}=VALUE")
+    if name == "keys" and value.strip().lower() != "none":
+        return name, tuple(key.strip() for key in value.split(","))
+    return name, read_scalar(value)
+
+
+def describe_settings() -> tuple[tuple[str, str, str], ...]:
+    """Return name, default and what is allowed of every setting that `read_setting` takes."""
+    return tuple(
+        (f.name, _shown(f.default), _allowed(f.name))
+        for f in dataclasses.fields(Settings)
+        if f.name != "faults"
+    )
+
+
+def _shown(default: object) -> str:
+    """Return a default as `read_setting` takes it."""
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default).lower() if default is None or isinstance(default, bool) else str(default)
+
+
+def _allowed(name: str) -> str:
+    """Return what a setting can be, in words."""
+    if name in _CHOICES:
+        return " | ".join(_CHOICES[name])
+    if name in _FLAGS:
+        return "true | false"
+    if name in _WORDS:
+        return _WORDS[name]
+    least, most = (_COUNTS | _AMOUNTS)[name]
+    allowed = f"{least:,} to {most:,}"
+    return f"{allowed} | none" if name in _OPTIONAL else allowed
+
+
+def _check_name(name: str, barred: frozenset[str], which: str) -> None:
+    """Refuse what names no setting, with the nearest one that there is."""
+    allowed = [f.name for f in dataclasses.fields(Settings) if f.name not in barred]
+    if name not in allowed:
+        near = difflib.get_close_matches(name, allowed, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(allowed)}"
+        raise ValueError(f"{name}: not {which}{hint}")
 
 
 def _check_host(host: str) -> None:

@@ -23,7 +23,13 @@ KEEP_S = 3600.0  # between two questions for contract and prices, which are free
 NO_SUCH_ENDPOINT = frozenset({404, 405, 501})  # a server without it says nothing of the key
 REFUSED = frozenset({401, 402, 403})
 FAILED_FROM = 400  # the statuses that the API counts as failures
+MICROUSD = 1_000_000
 BROKEN_FROM = 500  # those that say something of the server
+
+
+def credit(balances: Mapping[str, float]) -> float:
+    """Return what can be spent: a DIEM is worth a dollar of requests a day, and is spent too."""
+    return math.fsum(max(0.0, amount) for amount in balances.values())
 
 
 class Account:
@@ -41,6 +47,7 @@ class Account:
     ) -> None:
         self.contract = contract
         self.balances: Mapping[str, float] = {}  # what the key can spend, as was said last
+        self.balance_told = asyncio.Event()  # since somebody cleared it
         self._asked = asyncio.Event()  # set once the first answer, good or bad, is there
         self.refused: str | None = None  # why the account cannot send, in words
         self._client = client
@@ -88,7 +95,8 @@ class Account:
     async def learn(self, headers: Mapping[str, str]) -> None:
         """Take over what the headers of an answer say of rate and balance."""
         allowance = read_allowance(headers, self._clock.now())
-        self.balances = {**self.balances, **allowance.balances}
+        if allowance.balances:
+            self._learn_balances({**self.balances, **allowance.balances})
         await self._gate.learn(allowance)
 
     async def is_reachable(self) -> bool:
@@ -102,7 +110,7 @@ class Account:
             return False
         silent = facts.status is None or facts.status >= BROKEN_FROM
         if silent and self._endpoint_works:
-            self._gate.note_silence()
+            self._gate.note_silence(facts.words)
             return False
         return True
 
@@ -151,8 +159,13 @@ class Account:
             self._gate.count_failure()
         elif facts.status == HTTPStatus.OK:
             self._endpoint_works = True
-            self.balances = self.balances if facts.balances is None else facts.balances
+            if facts.balances is not None:
+                self._learn_balances(facts.balances)
         return facts
+
+    def _learn_balances(self, balances: Mapping[str, float]) -> None:
+        self.balances = balances
+        self.balance_told.set()
 
     async def _read_prices(self) -> None:
         told = await self._client.read_prices() or {}
@@ -190,18 +203,23 @@ class Account:
         facts = await self._read_facts()
         if not facts.usable and not self._says_nothing(facts):
             reason = facts.words or "the key is not permitted to use the API"
-            reason = reason if facts.status is None else f"HTTP {facts.status}: {reason}"
-            return await self._stay_shut(reason)
+            where = self._client.base_url if facts.status is None else f"HTTP {facts.status}"
+            return await self._stay_shut(f"{where}: {reason}")
         balances = facts.balances or {}
-        if balances and max(balances.values()) <= 0:
-            return await self._stay_shut(f"the balance is used up: {dict(balances)}")
+        least_usd = min(self._prices.values()) / MICROUSD
+        if balances and credit(balances) < least_usd:
+            told = ", ".join(f"{amount:g} {name}" for name, amount in balances.items())
+            return await self._stay_shut(
+                f"the balance is used up: {told}, and an image costs {least_usd:g} USD or more. "
+                "Add credit."
+            )
         if facts.requests_per_minute is not None:  # else what the headers told still stands
             await self._gate.learn_rate(facts.requests_per_minute)
         if self.contract is None:
             answer = await self._find_contract()
             if answer.failed:
-                where = "" if answer.status is None else f"HTTP {answer.status}: "
-                return await self._stay_shut(f"{where}{answer.words}")
+                where = self._client.base_url if answer.status is None else f"HTTP {answer.status}"
+                return await self._stay_shut(f"{where}: {answer.words}")
         await self._read_prices()
         self._log.info(
             "account.ready",

@@ -103,6 +103,7 @@ class VeniceClient:
     def __init__(
         self, base_url: str, key: str, timeouts: Timeouts, *, connections_max: int
     ) -> None:
+        self.base_url = base_url
         self._key = key
         self._redactor = Redactor((key,))
         self._timeouts = timeouts

@@ -63,7 +63,7 @@ class Turn:
     def __init__(self, sent: SlidingWindow, clock: Clock) -> None:
         self._sent = sent
         self._clock = clock
-        self.begun_at = self._at = clock.monotonic()
+        self._at = self.begun_at = clock.monotonic()
         self._used = False
         sent.add(self._at)
 
@@ -112,9 +112,9 @@ class Gate:
         self._few_left: tuple[int, float] = (0, -math.inf)  # failures the API grants, until when
         self._in_flight: Counter[str] = Counter()
         self._paused_until = 0.0
-        self._trial = False  # one at a time, until one of them gets through ...
-        self._refused_at = -math.inf  # ... that began after this
+        self._trial_from: float | None = None  # one at a time, until one from then on gets through
         self._failures_in_a_row = 0
+        self._last_words = ""  # of the latest of them
         self._latest: deque[tuple[float, int | None]] = deque(maxlen=BLAME_OUTCOMES)
         self._closed = False
         self._halted: str | None = "the API was not asked yet"
@@ -148,6 +148,11 @@ class Gate:
     def failures_in_a_row(self) -> int:
         """Return how many requests failed since the last that did not."""
         return self._failures_in_a_row
+
+    @property
+    def last_words(self) -> str:
+        """Return what was said to the last of them."""
+        return self._last_words
 
     @property
     def requests_per_minute(self) -> int | None:
@@ -236,7 +241,9 @@ class Gate:
 
     def _limit(self, now: float) -> int:
         """Return how many may be under way."""
-        limit = 1 if self._trial or self.service_down else max(1, int(self._allowed))
+        limit = (
+            1 if self._trial_from is not None or self.service_down else max(1, int(self._allowed))
+        )
         few, until = self._few_left
         if now < until:
             limit = min(limit, max(1, few))
@@ -294,9 +301,9 @@ class Gate:
         self._tell()
 
     async def report(
-        self, outcome: Outcome, who: int | None = None, *, begun_at: float = math.inf
+        self, outcome: Outcome, who: int | None = None, *, begun_at: float | None = None
     ) -> None:
-        """Adapt to what a request came to, which `who` began to send at `begun_at`."""
+        """Adapt to what a request came to; `who` sent it, and when."""
         if not isinstance(outcome, Succeeded | Lost):
             self.count_failure()
             self._struck_at = self._clock.monotonic()
@@ -308,9 +315,9 @@ class Gate:
                 self._note_answer(begun_at)
             case AccountRefused():
                 self._failures_in_a_row = 0
-                self._note_refusal()
+                self._trial_from = self._clock.monotonic()
             case Throttled():
-                self._note_refusal()
+                self._trial_from = self._clock.monotonic()
                 if outcome.kind is Throttle.OVERLOAD:
                     self._allowed = max(1.0, self._allowed / 2)
                 elif self._rate is None and outcome.kind is Throttle.RATE:
@@ -321,23 +328,21 @@ class Gate:
                 if isinstance(outcome, Unavailable):
                     self._allowed = max(1.0, self._allowed / 2)
                     self.pause(outcome.after_s or 0.0)
-                self.note_silence()
+                self.note_silence(outcome.words)
         self._tell()
 
-    def _note_answer(self, begun_at: float) -> None:
+    def _note_answer(self, begun_at: float | None) -> None:
         """Note that the service does its work, whatever it thinks of the image."""
         self._latest.append((self._clock.monotonic(), None))
         self._failures_in_a_row = 0
-        if begun_at >= self._refused_at:  # else it was let in before the refusal
-            self._trial = False
+        # one that was under way when the trouble began does not say that it is over
+        if self._trial_from is not None and (begun_at is None or begun_at >= self._trial_from):
+            self._trial_from = None
 
-    def _note_refusal(self) -> None:
-        self._trial = True
-        self._refused_at = self._clock.monotonic()
-
-    def note_silence(self) -> None:
+    def note_silence(self, words: str) -> None:
         """Note that the service does not do its work; once it is down, wait ever longer."""
         self._failures_in_a_row += 1
+        self._last_words = words
         if self.service_down:
             low_s, high_s = SERVICE_PAUSE_S
             beyond = min(self._failures_in_a_row - FAILURES_IN_A_ROW_MAX, 30)
