@@ -103,6 +103,7 @@ class CannedServer:
     def __init__(self, answer: bytes, pause_s: float) -> None:
         self.requests: list[bytes] = []
         self.base_url = ""
+        self.listener: asyncio.Server | None = None  # close it, and nobody is there any more
         self._answer = answer
         self._pause_s = pause_s  # between the bytes of the answer; 0 sends it at once
         self._tasks: set[asyncio.Task[None]] = set()
@@ -146,7 +147,7 @@ async def canned_server(
     """Serve `body` under `head` (status line and headers) on loopback."""
     lines = f"{head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     canned = CannedServer(lines.encode("latin-1") + body, pause_s)
-    server = await asyncio.start_server(canned.accept, "127.0.0.1", 0)
+    server = canned.listener = await asyncio.start_server(canned.accept, "127.0.0.1", 0)
     canned.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
     try:
         async with server:

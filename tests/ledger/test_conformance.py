@@ -145,9 +145,14 @@ async def staged(ledger: Ledger, path: str = "cat.jpg", out: str = "/out/cat.png
     return await ledger.stage(job, attempt, PAID, spooled, now=NOW)
 
 
-async def completed(ledger: Ledger, retire: Retire = Retire.ARCHIVE, path: str = "cat.jpg") -> Job:
+async def completed(
+    ledger: Ledger,
+    retire: Retire = Retire.ARCHIVE,
+    path: str = "cat.jpg",
+    out: str = "/out/cat.png",
+) -> Job:
     """Return a delivered job."""
-    return await ledger.complete(await staged(ledger, path), retire=retire, now=NOW)
+    return await ledger.complete(await staged(ledger, path, out), retire=retire, now=NOW)
 
 
 async def discarded(ledger: Ledger, path: str = "cat.jpg") -> Job:
@@ -318,6 +323,134 @@ def test_urgent_doubts_come_first(opened: Opener) -> None:
         await ledger.enqueue([arrival("a"), arrival("b")], now=NOW)
         claimed = [await claim(ledger, NOW + 4), await claim(ledger, NOW + 5)]
         assert [job and job.path for job in claimed] == ["a", "doubt"]
+
+    run(opened, scenario)
+
+
+def test_claims_go_by_folder(opened: Opener) -> None:
+    """The folder named first comes first, whatever waits elsewhere; one without work is passed."""
+
+    async def scenario(ledger: Ledger) -> None:
+        urgent = replace(arrival("urgent", folder="scans"), priority=9)
+        await ledger.enqueue([urgent, arrival("old", folder="scans")], now=NOW - 99)
+        await ledger.enqueue([arrival("a"), replace(arrival("b"), priority=1)], now=NOW)
+        await ledger.enqueue([arrival("later", folder="late")], now=NOW + 1)
+        await ledger.enqueue([arrival("nobody's", folder="other")], now=NOW)
+        folders = ("empty", "late", "photos", "scans")
+        claimed = [await ledger.claim(now=NOW, only_folders=folders) for _ in range(5)]
+        assert [job and job.path for job in claimed] == ["b", "a", "urgent", "old", None]
+        assert await ledger.claim(now=NOW + 9, only_folders=()) is None
+        job = await ledger.claim(now=NOW + 9, only_folders=folders)
+        assert job is not None
+        assert job.path == "later"
+
+    run(opened, scenario)
+
+
+def test_doubts_of_a_folder_named_first(opened: Opener) -> None:
+    """What is in doubt comes after what waits in a folder named later, but not for ever."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for name in ("doubt", "long"):
+            job, attempt = await sending(ledger, name, name.encode() * 8)
+            until = NOW if name == "long" else NOW + 1_000
+            await ledger.doubt(job, attempt, UNKNOWN, until=until, now=NOW)
+        await ledger.enqueue([arrival(f"{n}", folder="scans") for n in range(3)], now=NOW)
+        folders = ("photos", "scans")
+        claimed = [
+            await ledger.claim(now=at, only_folders=folders)
+            for at in (NOW, NOW + 599, NOW + 601, NOW + 1_001, NOW + 1_001, NOW + 1_001)
+        ]
+        paths = [job and job.path for job in claimed]
+        assert paths == ["0", "1", "long", "2", "doubt", None]
+
+    run(opened, scenario)
+
+
+def test_deliveries_come_first(opened: Opener) -> None:
+    """A paid result that waits for its delivery precedes all folders, and may be of any of them."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.postpone(await staged(ledger), until=NOW, message="full", now=NOW)
+        await ledger.enqueue([arrival("new", folder="scans")], now=NOW - 99)
+        assert await ledger.claim(now=NOW, only_folders=("empty",)) is None
+        claimed = [
+            await ledger.claim(now=NOW, only_folders=("scans",), deliver_in=("x", "photos")),
+            await ledger.claim(now=NOW, only_folders=("scans", "photos")),
+            await ledger.claim(now=NOW, only_folders=("scans", "photos"), deliver_in=("photos",)),
+        ]
+        assert [job and (job.path, job.state) for job in claimed] == [
+            ("cat.jpg", State.STAGED),
+            ("new", State.EXECUTING),
+            None,
+        ]
+
+    run(opened, scenario)
+
+
+waiting_jobs = st.tuples(
+    st.sampled_from("abc"),  # its folder
+    st.integers(-1, 1),  # its priority
+    st.integers(0, 3),  # when it came
+)
+
+
+@hypothesis.settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    jobs=st.lists(waiting_jobs, max_size=12),
+    folders=st.permutations("abc").flatmap(lambda all_: st.integers(0, 3).map(lambda n: all_[:n])),
+    now_s=st.integers(0, 4),
+)
+def test_claims_are_those_of_the_rule(
+    anew: Callable[[], Opener], jobs: list[tuple[str, int, int]], folders: list[str], now_s: int
+) -> None:
+    """Claims go by the order of folders, then priority, then time, then coming, and nothing else.
+
+    The next that is due later is the earliest of those folders.
+    """
+
+    async def scenario(ledger: Ledger) -> None:
+        for number, (folder, priority, at_s) in enumerate(jobs):
+            one = replace(arrival(str(number), folder=folder), priority=priority)
+            await ledger.enqueue([one], now=NOW + at_s)
+        expected = sorted(
+            (folders.index(folder), -priority, at_s, number)
+            for number, (folder, priority, at_s) in enumerate(jobs)
+            if folder in folders and at_s <= now_s
+        )
+        found = []
+        while (job := await ledger.claim(now=NOW + now_s, only_folders=folders)) is not None:
+            found.append(job.path)
+        assert found == [str(number) for *_, number in expected]
+        later = [NOW + at_s for folder, _, at_s in jobs if folder in folders and at_s > now_s]
+        assert await ledger.next_due_at(only_folders=folders) == min(later, default=None)
+
+    run(anew(), scenario)
+
+
+def test_next_due(opened: Opener) -> None:
+    """The next time is that of a job that waits for one, deliveries of more folders included."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.next_due_at(only_folders=FOLDERS, deliver_in=FOLDERS) is None
+        await ledger.postpone(await staged(ledger), until=NOW + 7, message="full", now=NOW)
+        await ledger.enqueue([arrival("a", folder="scans")], now=NOW + 9)
+        for only, deliver, expected in (
+            (("scans",), (), NOW + 9),
+            (("scans",), ("photos",), NOW + 7),
+            (("photos",), ("scans",), NOW + 7),
+            ((), ("scans",), None),
+            ((), ("scans", "photos"), NOW + 7),
+            ((), (), None),
+        ):
+            assert await ledger.next_due_at(only_folders=only, deliver_in=deliver) == expected
+        job = await ledger.claim(now=NOW + 7, only_folders=("photos",))
+        assert job is not None, "and what is in hand waits for no time"
+        assert await ledger.next_due_at(only_folders=("photos",)) is None
 
     run(opened, scenario)
 
@@ -520,6 +653,67 @@ def test_rate_memory(opened: Opener) -> None:
             )
         assert await ledger.sent_since(NOW - 62) == [NOW - 5, NOW]
         assert await ledger.sent_since(NOW) == [NOW]
+
+    run(opened, scenario)
+
+
+@pytest.mark.parametrize(
+    ("closing", "failed"),
+    [
+        (FREE, True),
+        (UNKNOWN, True),
+        (Closing(outcome="rejected", charge=Charge.NONE, status=400), True),
+        (Closing(outcome="throttled", charge=Charge.NONE, status=429), True),
+        (LOST, False),  # the API sees a success
+        (PAID, False),
+        (Closing(outcome="adopted", charge=Charge.CHARGED, status=200), False),
+    ],
+)
+def test_memory_of_failures(opened: Opener, closing: Closing, *, failed: bool) -> None:
+    """When requests failed is remembered, oldest first, by their end; successes are not."""
+
+    async def scenario(ledger: Ledger) -> None:
+        for path, begun_at, ended_at in (
+            ("before", NOW - 90, NOW - 60),
+            ("slow", NOW - 3_000, NOW - 5),
+            ("quick", NOW - 21, NOW - 20),
+        ):
+            job = await executing(ledger, path)
+            attempt = await ledger.begin(job, order(path.encode()), day=DAY, now=begun_at)
+            if closing.charge is Charge.CHARGED:
+                spooled = result(f"/out/{path}", f"{path}.png")
+                await ledger.stage(job, attempt, closing, spooled, now=ended_at)
+            elif closing.charge is Charge.NONE:
+                await ledger.retry(
+                    job, attempt, closing, until=9e9, counted=True, message="x", now=ended_at
+                )
+            else:
+                await ledger.doubt(job, attempt, closing, until=9e9, now=ended_at)
+        await sending(ledger, "under way", OTHER_WORK)
+        assert await ledger.failed_since(NOW - 32) == ([NOW - 20, NOW - 5] if failed else [])
+        assert await ledger.failed_since(NOW - 5) == ([NOW - 5] if failed else [])
+        assert await ledger.failed_since(NOW) == []
+
+    run(opened, scenario)
+
+
+def test_waiting(opened: Opener) -> None:
+    """What is not paid for yet is counted by folder: in hand, in doubt, parked or for later."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.waiting() == {}
+        await staged(ledger, "staged")
+        await completed(ledger, path="done", out="/out/done.png")
+        await discarded(ledger, "bad")
+        job, attempt = await sending(ledger, "doubt", OTHER_WORK)
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW, now=NOW)
+        assert await ledger.waiting() == {"photos": 1}
+        await ledger.enqueue([arrival("new")], now=NOW + 99)
+        await sending(ledger, "under way", b"new work")
+        twin = await executing(ledger, "twin")
+        await ledger.park(twin, order(b"new work"), now=NOW)
+        await ledger.enqueue([arrival(f"{n}", folder="scans") for n in range(3)], now=NOW)
+        assert await ledger.waiting() == {"photos": 4, "scans": 3}
 
     run(opened, scenario)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from venice_watch.outcome import Doubtful
 from venice_watch.parameters import Contract
-from venice_watch.venice.account import Account
+from venice_watch.venice.account import KEEP_S, Account
 from venice_watch.venice.client import Timeouts, VeniceClient
-from venice_watch.venice.gate import Gate
+from venice_watch.venice.gate import FAILURES_MAX, FAILURES_WINDOW_S, WINDOW_S, Gate
 
 if TYPE_CHECKING:
     from tests.conftest import CannedServer, FakeClock, SimulatorProcess
@@ -53,9 +54,12 @@ async def watching(
     key: str = "sk-good-key",
     contract: Contract | None = None,
     rate: int | None = None,
+    sent_ages_s: Sequence[float] = (),
+    failed_ages_s: Sequence[float] = (),
 ) -> AsyncIterator[Scene]:
-    """Run an account against a server."""
+    """Run an account against a server; an earlier process sent and failed before."""
     gate = Gate(clock=clock, concurrency=4, folder_limits={}, requests_per_minute=rate)
+    gate.remember(sent_ages_s, failed_ages_s)
     async with VeniceClient(base_url, key, TIMEOUTS, connections_max=2) as client:
         log = structlog.get_logger()
         account = Account(client, gate, contract=contract, clock=clock, log=log)
@@ -283,5 +287,367 @@ def test_strange_numbers(canned: "Canned", clock: "FakeClock", body: bytes) -> N
             await scene.wait_open()
             assert scene.gate.requests_per_minute is None
             assert scene.account.price_microusd(2) == 20_000
+
+    asyncio.run(scenario())
+
+
+# Whether the server is there at all.
+
+SERVICE_PAUSE_S = 5.0
+LIMITS = "/api_keys/rate_limits"
+
+
+async def is_reachable(scene: Scene, failures: int) -> bool:
+    """Let the service fail so often in a row, and ask whether it is there."""
+    for who in range(failures):
+        await scene.gate.report(Doubtful(), who)
+    return await scene.account.is_reachable()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reachable"),
+    [
+        (None, True),
+        ("server_error", False),
+        ("unavailable_html", False),
+        ("bad_gateway", False),
+        ("close_after_body", False),
+        ("rate_limited", True),  # it is there, and the image is told the same
+        ("bad_request", True),
+    ],
+)
+def test_reachable(
+    simulator: "SimulatorProcess", clock: "FakeClock", fault: str | None, *, reachable: bool
+) -> None:
+    """A free endpoint that worked before and now fails means: no image need be in doubt."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock, contract=Contract.ENHANCE) as scene:
+            await scene.wait_open()
+            if fault is not None:
+                await asyncio.to_thread(simulator.script, {"fault": fault, "path": LIMITS})
+            clock.jump(FAILURES_WINDOW_S)
+            assert await is_reachable(scene, 5) is reachable
+            assert scene.gate.paused_s == (SERVICE_PAUSE_S if reachable else 2 * SERVICE_PAUSE_S)
+            assert scene.gate.failures_in_a_row == (5 if reachable else 6)
+            assert scene.gate.halted is None
+
+    asyncio.run(scenario())
+    assert simulator.bill()["totals"]["upscales"] == 0
+
+
+def test_not_reachable_any_more(canned: "Canned", clock: "FakeClock") -> None:
+    """A server that is gone altogether is not reachable, and each try waits longer."""
+
+    async def scenario() -> None:
+        body = json.dumps(GOOD).encode()
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(canned(body))
+            scene = await stack.enter_async_context(
+                watching(server.base_url, clock, contract=Contract.ENHANCE)
+            )
+            await scene.wait_open()
+            assert await is_reachable(scene, 5)
+            assert server.listener is not None
+            server.listener.close()
+            pauses_s = []
+            for _ in range(6):
+                clock.jump(200)
+                assert not await is_reachable(scene, 0)
+                pauses_s.append(scene.gate.paused_s)
+            assert pauses_s == [10.0, 20.0, 40.0, 80.0, 120.0, 120.0]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "500 Oops", "302 Found"])
+def test_endpoint_that_never_worked(canned: "Canned", clock: "FakeClock", status: str) -> None:
+    """A free endpoint that never worked says nothing: the next image has to tell."""
+
+    async def scenario() -> None:
+        async with (
+            canned(b"{}", head=f"HTTP/1.1 {status}") as server,
+            watching(server.base_url, clock, contract=Contract.ENHANCE) as scene,
+        ):
+            await scene.account.wait_asked()
+            for _ in range(3):
+                clock.jump(200)
+                assert await is_reachable(scene, 5)
+
+    asyncio.run(scenario())
+
+
+def test_refused_while_the_service_is_down(
+    simulator: "SimulatorProcess", clock: "FakeClock"
+) -> None:
+    """A key that is refused shuts the gate: that, too, is found out before an image is sent."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock, contract=Contract.ENHANCE) as scene:
+            await scene.wait_open()
+            await asyncio.to_thread(simulator.change, keys=["other"], failures_max=None)
+            assert not await is_reachable(scene, 5)
+            assert "HTTP 401" in (scene.gate.halted or "")
+            await asyncio.to_thread(simulator.change, keys=["sk-good-key"])
+            await scene.wait_open()
+
+    asyncio.run(scenario())
+
+
+# Failures and the rate hold questions back as well.
+
+
+def test_probing_waits_for_failures(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """After a restart in the middle of failures the first question waits, too."""
+
+    async def scenario() -> None:
+        async with watching(
+            simulator.base_url,
+            clock,
+            contract=Contract.ENHANCE,
+            failed_ages_s=[10.0] * FAILURES_MAX,
+        ) as scene:
+            await scene.wait_open()
+
+    asyncio.run(scenario())
+    assert clock.slept_s == [FAILURES_WINDOW_S - 10]
+
+
+def test_probing_never_fails_too_often(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """However often the account is refused anew, questions stay below the limit of failures."""
+    asked_s: list[float] = []
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock, key="bad-key") as scene:
+            for _ in range(3 * FAILURES_MAX):
+                await scene.account.is_reachable()
+                asked_s.append(clock.monotonic())
+
+    asyncio.run(scenario())
+    for first, later in zip(asked_s, asked_s[FAILURES_MAX:], strict=False):
+        assert later - first >= FAILURES_WINDOW_S - 1e-6
+
+
+def test_contract_question_waits_for_the_rate(
+    simulator: "SimulatorProcess", clock: "FakeClock"
+) -> None:
+    """The server counts the question for the contract: after a restart it waits for room."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock, rate=3, sent_ages_s=[10.0] * 3) as scene:
+            await scene.wait_open()
+
+    asyncio.run(scenario())
+    assert clock.slept_s == [WINDOW_S - 10]
+
+
+@pytest.mark.parametrize(
+    ("headers", "counted"),
+    [
+        ({}, True),
+        ({"x-ratelimit-remaining-requests": "1"}, True),  # of which window?
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "50"}, False),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "50"}, True),
+        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "soon"}, True),
+    ],
+)
+def test_whether_the_contract_question_counts(
+    canned: "Canned", clock: "FakeClock", headers: dict[str, str], *, counted: bool
+) -> None:
+    """Where the server tells what is left, that tells as well whether the question was counted."""
+    lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
+
+    async def scenario() -> None:
+        async with (
+            canned(b'{"error": "Invalid", "details": {}}', head="\r\n".join(lines)) as server,
+            VeniceClient(server.base_url, "sk", TIMEOUTS, connections_max=2) as client,
+        ):
+            gate = Gate(clock=clock, concurrency=1, folder_limits={}, requests_per_minute=1)
+            await gate.lift()
+            log = structlog.get_logger()
+            account = Account(client, gate, contract=None, clock=clock, log=log)
+            assert await account.look_for_contract(sent_at=clock.now())
+            if counted:
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05), gate.turn("f"):
+                        pass
+                clock.jump(WINDOW_S)
+            async with asyncio.timeout(DEADLINE_S), gate.turn("f"):
+                pass
+
+    asyncio.run(scenario())
+
+
+# The contract, asked for again.
+
+
+def questions(simulator: "SimulatorProcess") -> int:
+    """Return how often the contract was asked for."""
+    return sum(record["path"] == "/image/upscale" for record in simulator.bill()["records"])
+
+
+def test_asked_once_for_many(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """Many that doubt the contract cause one question; who was sent before it causes none."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            clock.jump(60)
+            sent_at = clock.now()
+            clock.jump(1)
+            many = [scene.account.look_for_contract(sent_at=sent_at - n) for n in range(7)]
+            assert all(await asyncio.gather(*many))
+            assert await asyncio.to_thread(questions, simulator) == 2
+            clock.jump(5)
+            assert await scene.account.look_for_contract(sent_at=clock.now() - 6.5)
+            assert await asyncio.to_thread(questions, simulator) == 2
+            assert await scene.account.look_for_contract(sent_at=clock.now() - 4.5)
+            assert await asyncio.to_thread(questions, simulator) == 3
+
+    asyncio.run(scenario())
+
+
+def test_asked_again_under_another_clock(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """A wall clock that was set back does not keep the contract from being asked for."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            clock.jump(60)
+            clock.set_wall(clock.now() - 86_400)
+            await scene.account.look_for_contract(sent_at=clock.now())
+            assert await asyncio.to_thread(questions, simulator) == 2
+            clock.jump(60)
+            sent_at = clock.now()
+            clock.set_wall(clock.now() - 86_400)  # while it is under way
+            await scene.account.look_for_contract(sent_at=sent_at)
+            assert await asyncio.to_thread(questions, simulator) == 3
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("after", Contract)
+def test_change_of_contract(
+    simulator: "SimulatorProcess",
+    clock: "FakeClock",
+    events: list[MutableMapping[str, object]],
+    after: Contract,
+) -> None:
+    """A server that has changed its contract is told of, once, with both names."""
+    before = next(one for one in Contract if one is not after)
+    simulator.change(contract=str(before))
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            await asyncio.to_thread(simulator.change, contract=str(after))
+            for _ in range(2):
+                clock.jump(60)
+                assert await scene.account.look_for_contract(sent_at=clock.now())
+                assert scene.account.contract is after
+
+    asyncio.run(scenario())
+    changes = [event for event in events if event["event"] == "account.contract_changed"]
+    assert [(event["before"], event["now"]) for event in changes] == [(before, after)]
+
+
+@pytest.mark.parametrize("fault", ["overloaded", "unavailable", "bad_gateway", "close_after_body"])
+def test_a_busy_server_tells_no_contract(
+    simulator: "SimulatorProcess", clock: "FakeClock", fault: str
+) -> None:
+    """A question that brought no answer says so to all who wait, and leaves what was known."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            clock.jump(60)
+            sent_at = clock.now()
+            clock.jump(1)
+            await asyncio.to_thread(simulator.script, {"fault": fault})
+            many = [scene.account.look_for_contract(sent_at=sent_at) for _ in range(3)]
+            assert await asyncio.gather(*many) == [False] * 3
+            assert scene.account.contract is Contract.ENHANCE
+            assert await asyncio.to_thread(questions, simulator) == 2
+            clock.jump(60)
+            assert await scene.account.look_for_contract(sent_at=clock.now())
+
+    asyncio.run(scenario())
+
+
+def test_a_configured_contract_is_never_asked_for(
+    simulator: "SimulatorProcess", clock: "FakeClock"
+) -> None:
+    """Nobody asks for a contract that the configuration names, whoever doubts it."""
+
+    async def scenario() -> None:
+        contract = Contract.CREATIVITY
+        async with watching(simulator.base_url, clock, contract=contract) as scene:
+            await scene.wait_open()
+            clock.jump(60)
+            assert await scene.account.look_for_contract(sent_at=clock.now())
+            assert scene.account.contract is contract
+
+    asyncio.run(scenario())
+    assert questions(simulator) == 0
+
+
+def test_kept_current(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """Every hour contract and prices are asked for anew, but not while the gate is shut."""
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            await scene.gate.halt("a test")
+            keeping = asyncio.create_task(scene.account.keep_current())
+            await scene.wait(lambda: len(clock.slept_s) >= 3)
+            assert await asyncio.to_thread(questions, simulator) == 1
+            await asyncio.to_thread(simulator.change, contract="creativity", price_2x_usd=0.05)
+            await scene.gate.lift()
+            await scene.wait(lambda: scene.account.price_microusd(2) == 50_000)
+            assert scene.account.contract is Contract.CREATIVITY
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    asyncio.run(scenario())
+    assert set(clock.slept_s) == {KEEP_S}
+
+
+# Balances.
+
+
+def test_balances(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
+    """What the key can spend is what was said last, by the endpoint or by any answer's headers."""
+    simulator.change(balance_usd=12.5)
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock, contract=Contract.ENHANCE) as scene:
+            assert scene.account.balances == {}
+            await scene.wait_open()
+            assert scene.account.balances == {"USD": 12.5, "DIEM": 0}
+            await scene.account.learn({"x-venice-balance-usd": "12.48"})
+            assert scene.account.balances == {"USD": 12.48, "DIEM": 0}
+            await scene.account.learn({"x-venice-balance-usd": "nan", "x-other": "1"})
+            await scene.account.learn({})
+            assert scene.account.balances == {"USD": 12.48, "DIEM": 0}
+            await asyncio.to_thread(simulator.change, balance_usd=3)
+            await scene.account.is_reachable()
+            assert scene.account.balances == {"USD": 3, "DIEM": 0}
+
+    asyncio.run(scenario())
+
+
+def test_balances_that_are_not_told(canned: "Canned", clock: "FakeClock") -> None:
+    """An endpoint that says nothing of the balance does not make the headers' word forgotten."""
+
+    async def scenario() -> None:
+        async with (
+            canned(b'{"data": {"accessPermitted": true}}') as server,
+            watching(server.base_url, clock, contract=Contract.ENHANCE) as scene,
+        ):
+            await scene.wait_open()
+            await scene.account.learn({"x-venice-balance-diem": "7"})
+            await scene.account.is_reachable()
+            assert scene.account.balances == {"DIEM": 7}
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from venice_watch.job import Charge
 from venice_watch.outcome import (
     AccountRefused,
+    Blame,
     Doubtful,
     Lost,
     Outcome,
@@ -21,6 +23,8 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
+from venice_watch.simulator.answers import invalid
+from venice_watch.simulator.contract import ContractName, find_issues
 from venice_watch.venice.classify import (
     WORDS_MAX,
     Exchange,
@@ -261,6 +265,82 @@ def test_rate() -> None:
     assert only.after_s == pytest.approx(42.0)
     assert throttled("Rate limit exceeded").after_s == 5.0
     assert judge(429).after_s == 5.0  # type: ignore[union-attr]  # an empty 429 is the rate's
+
+
+# What a refusal blames.
+
+ZOD_3_UNKNOWN = "Unrecognized key(s) in object: 'creativity'"
+ZOD_4_UNKNOWN = 'Unrecognized key: "creativity"'
+
+
+def details(own: tuple[str, ...] = (), **fields: str) -> bytes:
+    """Return a validation error as Zod formats it."""
+    entries = {name: {"_errors": [words]} for name, words in fields.items()}
+    return json.dumps(
+        {"error": "Invalid request parameters", "details": {"_errors": own, **entries}}
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "blames"),
+    [
+        (details((ZOD_3_UNKNOWN,)), Blame.FIELD),
+        (details((ZOD_4_UNKNOWN,)), Blame.FIELD),
+        (details(('Unrecognized keys: "enhance", "replication"',)), Blame.FIELD),
+        (details((ZOD_3_UNKNOWN,), scale="Number must be greater than or equal to 2"), Blame.FIELD),
+        (b'{"error": "Unknown field: replication"}', Blame.FIELD),
+        (b'{"error": "unknown parameter `enhance`"}', Blame.FIELD),
+        (b'{"error": "body must NOT have additional properties"}', Blame.FIELD),
+        (details(scale="Number must be greater than or equal to 2"), Blame.VALUE),
+        (details(scale="Too small: expected number to be >=2"), Blame.VALUE),
+        (details(scale="Scale must be greater than 1 when enhance is false"), Blame.VALUE),
+        (details(enhancePrompt="String must contain at most 1500 character(s)"), Blame.VALUE),
+        (details(creativity="Expected number, received string", image="Required"), Blame.VALUE),
+        (details(image="Required"), Blame.IMAGE),
+        (details(), Blame.IMAGE),
+        (b'{"error": "Image could not be processed: it may be corrupt"}', Blame.IMAGE),
+        (b'{"error": "Image is too large after scaling"}', Blame.IMAGE),
+        (b'{"error": "Image must be at least 65536 pixels"}', Blame.IMAGE),
+        (b'{"error": "Upscaled image violates the content policy"}', Blame.IMAGE),
+        (b'{"error": "nothing of my scale"}', Blame.IMAGE),
+        (b"", Blame.IMAGE),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_blame(status: int, body: bytes, blames: Blame) -> None:
+    """A refusal speaks of a field nobody knows, of a parameter's value, or of the image."""
+    outcome = judge(status, body)
+    assert isinstance(outcome, Rejected)
+    assert outcome.blames is blames
+
+
+@pytest.mark.parametrize("contract", get_args(ContractName))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scale": 1.0},
+        {"scale": 9.0},
+        {"scale": "x"},
+        {"scale": 1.0, "enhance": "true"},
+        {"enhance": "perhaps"},
+        {"enhanceCreativity": 7.0},
+        {"enhancePrompt": "x" * 2_000},
+        {"replication": -1.0},
+        {"creativity": 0.01},
+        {"creativity": "much"},
+        {"sharpness": 1.0},
+    ],
+)
+def test_blame_of_what_the_simulator_says(
+    contract: ContractName, fields: dict[str, object]
+) -> None:
+    """Each refusal of parameters, by either contract, is understood: no image is blamed for it."""
+    issues = find_issues(fields, contract=contract, strict=True)
+    outcome = judge(400, invalid(issues).body)
+    assert isinstance(outcome, Rejected)
+    unknown = any(issue.field is None for issue in issues)
+    refused = Blame.FIELD if unknown else Blame.VALUE
+    assert outcome.blames is (refused if issues else Blame.IMAGE)
 
 
 # Waiting times.

@@ -39,6 +39,7 @@ failures = st.one_of(
 pasts = st.builds(
     Past,
     attempts=st.integers(0, 10_000),
+    failures=st.integers(0, 10_000),
     server_failures=st.integers(0, 10),
     doubts=st.integers(0, 10),
 )
@@ -170,6 +171,54 @@ def test_unavailable_waits(named_s: float | None, chance: float, expected_s: flo
     assert verdict == RetryAt(after_s=expected_s, counted=True)
 
 
+@pytest.mark.parametrize(
+    ("failures_before", "least_s", "most_s"),
+    [(0, 5.0, 10.0), (1, 5.0, 20.0), (3, 5.0, 80.0), (4, 5.0, 120.0), (10_000, 5.0, 120.0)],
+)
+def test_unavailable_spreads(failures_before: int, least_s: float, most_s: float) -> None:
+    """Those whom one 503 met come back spread out: the first time between 5 and 10 s, then more."""
+    past = replace(FIRST, failures=failures_before)
+    for chance in (0.0, 0.25, 0.5, 1.0):
+        verdict = after(Unavailable(), past, chance=chance)
+        assert isinstance(verdict, RetryAt)
+        assert verdict.after_s == pytest.approx(least_s + chance * (most_s - least_s))
+
+
+def test_named_wait_is_a_minimum() -> None:
+    """What a 503 names is waited for, and longer where the backoff says so."""
+    assert after(Unavailable(after_s=7.0), chance=0.9) == RetryAt(after_s=9.5, counted=True)
+    assert after(Unavailable(after_s=30.0), chance=0.9) == RetryAt(after_s=30.0, counted=True)
+
+
+@pytest.mark.parametrize("outcome", [Unsent(), Unavailable()])
+def test_backoff_goes_by_failures(outcome: Failure) -> None:
+    """Waiting grows with all that failed, counted or not; giving up goes by what was counted."""
+    seen = [after(outcome, replace(FIRST, failures=count)) for count in (0, 3, 99)]
+    assert all(isinstance(verdict, RetryAt) and verdict.counted for verdict in seen)
+    waits_s = [verdict.after_s for verdict in seen if isinstance(verdict, RetryAt)]
+    assert waits_s == sorted(set(waits_s))
+    assert after(outcome, replace(FIRST, attempts=4)) == after(outcome)
+    assert isinstance(after(outcome, replace(FIRST, attempts=5)), Discard)
+
+
+def test_outages_grow_longer_too() -> None:
+    """While others fail as well, an image waits ever longer, and no attempt is counted."""
+    waits_s = []
+    for failures_before in range(9):
+        past = replace(FIRST, attempts=5, failures=failures_before)
+        verdict = after(Unsent(), past, down=True, chance=0.5)
+        assert isinstance(verdict, RetryAt)
+        assert not verdict.counted
+        waits_s.append(verdict.after_s)
+    assert waits_s == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+@pytest.mark.parametrize("outcome", [Rejected(status=400), ServerFailed(), *MONEY_GONE])
+def test_no_outage_excuses_an_answer(outcome: Failure) -> None:
+    """What was said of this image, or may have been charged, is the same in an outage."""
+    assert after(outcome, down=True) == after(outcome)
+
+
 @given(outcome=failures, past=pasts, down=st.booleans(), chance=chances, hold=st.booleans())
 def test_always(outcome: Failure, past: Past, *, down: bool, chance: float, hold: bool) -> None:
     """Waits are finite, and only a doubt below its limit is ever sent again as a doubt."""
@@ -181,5 +230,10 @@ def test_always(outcome: Failure, past: Past, *, down: bool, chance: float, hold
         assert past.doubts == 0
     if isinstance(outcome, Doubtful | Lost):
         assert isinstance(verdict, Resend | Discard)
+    if isinstance(outcome, Unavailable):
+        assert isinstance(verdict, Discard | RetryAt)
+        assert isinstance(verdict, Discard) or verdict.after_s >= max(5.0, outcome.after_s or 0.0)
+    if isinstance(outcome, Unsent | Unavailable) and down:
+        assert isinstance(verdict, RetryAt)
     if isinstance(verdict, RetryAt) and verdict.counted:
         assert past.attempts + 1 < POLICY.attempts_max

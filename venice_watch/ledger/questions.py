@@ -34,14 +34,20 @@ class Questions(Connection):
         self, *, only_folders: Collection[str], deliver_in: Collection[str] = ()
     ) -> float | None:
         """Return when the next waiting job is due, or None."""
-        [(due_at,)] = self._execute(
-            "SELECT min(available_at) FROM jobs "  # noqa: S608 - question marks only
-            "WHERE state IN ('available', 'in_doubt', 'staged') AND available_at < ? "
-            f"AND (folder IN ({marks(only_folders)}) "
-            f"OR state = 'staged' AND folder IN ({marks(deliver_in)}))",
-            (PARKED, *only_folders, *deliver_in),
-        )
-        return None if due_at is None else float(due_at)
+        due_at = [
+            self._execute(
+                # a list of states within a list: by the first the index of what waits will do
+                "SELECT min(available_at) FROM jobs "  # noqa: S608 - constants and question marks
+                "WHERE state IN ('available', 'in_doubt', 'staged') "
+                f"AND state IN ({states}) AND folder IN ({marks(folders)}) AND available_at < ?",
+                (*folders, PARKED),
+            ).fetchone()[0]
+            for states, folders in (
+                ("'available', 'in_doubt'", only_folders),
+                ("'staged'", {*only_folders, *deliver_in}),
+            )
+        ]
+        return min((float(at) for at in due_at if at is not None), default=None)
 
     @verb
     def present(self, folder: str, *, rules_digest: str) -> Iterable[tuple[str, Signature]]:

@@ -33,11 +33,15 @@ class HeldError(VeniceWatchError):
 
 
 class FolderHeldError(HeldError):
-    """All of its folder must wait; at least `look_s` seconds, until it is looked at again."""
+    """All of its folder must wait; at least `look_s` seconds, until it is looked at again.
 
-    def __init__(self, why: str, look_s: float = HELD_S) -> None:
+    `refused`: by the server, so that looking is not enough.
+    """
+
+    def __init__(self, why: str, look_s: float = HELD_S, *, refused: bool = False) -> None:
         super().__init__(why)
         self.look_s = look_s
+        self.refused = refused
 
 
 class SkippedError(VeniceWatchError):

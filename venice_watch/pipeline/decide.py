@@ -8,6 +8,7 @@ from venice_watch.job import Attempt
 from venice_watch.outcome import Blame, Failure, Rejected, Unavailable, Unsent
 from venice_watch.pipeline.passage import Parts, Passage
 
+UNTOLD_S = 30.0  # before a refused image is sent again whose contract could not be asked for
 UNCHARGED = frozenset({Unsent.name, Unavailable.name})  # what is simply tried again
 
 
@@ -44,13 +45,16 @@ async def _find_blamed(
     """Return what to do about a refusal that is the contract's fault; None if it is not."""
     if not isinstance(failure, Rejected) or failure.blames is Blame.IMAGE:
         return None
-    await parts.account.look_for_contract(sent_at=attempt.started_at)
+    told = await parts.account.look_for_contract(sent_at=attempt.started_at)
     if parts.account.contract != passage.contract:
         return retry.RetryAt(after_s=0.0, counted=False)
-    if failure.blames is Blame.VALUE:
-        return None
-    preset = passage.choice.preset if passage.choice else passage.folder.preset
-    return retry.HoldFolder(
-        reason=f"the server refuses what preset {preset!r} sets: {failure.words}. Nothing was "
-        "charged. Change the preset, or `api.contract`."
-    )
+    if failure.blames is Blame.FIELD:
+        preset = passage.choice.preset if passage.choice else passage.folder.preset
+        return retry.HoldFolder(
+            reason=f"the server refuses what preset {preset!r} sets: {failure.words}. Nothing was "
+            "charged. Change the preset, or `api.contract`."
+        )
+    retries = parts.config.api.retries
+    if not told and passage.job.attempts + 1 < retries.attempts:
+        return retry.RetryAt(after_s=min(UNTOLD_S, retries.max_s), counted=True)
+    return None

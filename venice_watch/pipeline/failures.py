@@ -106,7 +106,8 @@ async def settle_request(
         case retry.Halt():  # the gate was shut as soon as the answer was there
             await _put_back(parts, passage, failure.words, ended=ended)
         case retry.HoldFolder():
-            _hold_folder(parts, passage, FolderHeldError(decision.reason, REFUSED_S))
+            error = FolderHeldError(decision.reason, REFUSED_S, refused=True)
+            _hold_folder(parts, passage, error)
             await _put_back(parts, passage, failure.words, ended=ended)
         case retry.RetryAt():
             await _put_back(
@@ -302,7 +303,8 @@ def _hold_folder(parts: Parts, passage: Passage, error: FolderHeldError) -> None
     earlier = parts.tally.held.get(name)
     if earlier is None or earlier.why != str(error):
         passage.log.error("folder.held", reason=str(error))
-    parts.tally.held[name] = Hold(why=str(error), until=parts.clock.monotonic() + error.look_s)
+    until = parts.clock.monotonic() + error.look_s
+    parts.tally.held[name] = Hold(why=str(error), until=until, refused=error.refused)
 
 
 async def _on_held(parts: Parts, passage: Passage, error: HeldError) -> None:

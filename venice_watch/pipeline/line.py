@@ -98,7 +98,7 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     )
     await asyncio.to_thread(deliver.refuse_conflict, passage.folder, passage.job, facts)
     hold = parts.tally.held.get(passage.folder.name)
-    if hold is not None and hold.budget is None:
+    if hold is not None and hold.budget is None and not hold.refused:
         del parts.tally.held[passage.folder.name]
     parts.tally.held_images.pop(passage.key, None)
     return admitted

@@ -34,6 +34,7 @@ class Hold:
     why: str
     until: float  # monotonic
     budget: Budget | None = None  # that was reached: goes on when it turns, or is given back to
+    refused: bool = False  # by the server: only an image that it takes ends it
 
     def __str__(self) -> str:
         return self.why
@@ -76,6 +77,12 @@ class Tally:
         """Forget what kept an image from going on: it has ended, one way or another."""
         self.held_images.pop((folder, path), None)
         self.undelivered.pop((folder, path), None)
+
+    def accepted(self, folder: str) -> None:
+        """Note that the server took an image of a folder: it refuses its preset no longer."""
+        hold = self.held.get(folder)
+        if hold is not None and hold.refused:
+            del self.held[folder]
 
     def lift_budgets(self) -> None:
         """Let folders whose budget was reached try again: money was given back."""

@@ -83,6 +83,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     if not isinstance(outcome, Succeeded):
         raise SendFailedError(attempt, outcome)
     parts.account.succeeded()
+    parts.tally.accepted(passage.folder.name)
     fit = admitted.fit
     scale = round(max(outcome.width / fit.width, outcome.height / fit.height), 2)
     spooled = Result(
@@ -208,6 +209,9 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
     )
     if parts.account.contract != admitted.contract:
         raise ContractChangedError("the server's contract was found out meanwhile")
+    hold = parts.tally.held.get(passage.folder.name)
+    if hold is not None and hold.refused and (left_s := hold.until - parts.clock.monotonic()) > 0:
+        raise FolderHeldError(hold.why, left_s, refused=True)  # it would be refused just as well
     if parts.gate.service_down and not await parts.account.is_reachable():
         raise ServiceDownError("the server does not answer")  # no image need be in doubt for that
 

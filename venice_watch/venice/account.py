@@ -7,12 +7,12 @@ for the account's sake; then the free endpoint is asked now and again until it i
 import asyncio
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 
 from structlog.typing import FilteringBoundLogger
 
 from venice_watch.clock import Clock
-from venice_watch.outcome import Unsent
 from venice_watch.parameters import PRICES, Contract, price_microusd
 from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
 from venice_watch.venice.figures import read_credit
@@ -54,7 +54,8 @@ class Account:
         self._charged: Mapping[str, int] = PRICES  # the API's
         self._prices = {**PRICES, **prices}  # what budgets count with
         self._finds_contract = contract is None
-        self._contract_asked_at = -math.inf
+        self._contract_asked_at = -math.inf  # monotonic
+        self._contract_told = True  # the question that was asked last was answered
         self._contract_lock = asyncio.Lock()
         self._endpoint_works = False  # the free one has answered well once
         self._probe_s = PROBE_S[0]
@@ -106,17 +107,22 @@ class Account:
             return False
         silent = facts.status is None or facts.status >= BROKEN_FROM
         if silent and self._endpoint_works:
-            await self._gate.report(Unsent(words=facts.words, status=facts.status))
+            self._gate.note_silence(facts.words)
             return False
         return True
 
-    async def look_for_contract(self, *, sent_at: float) -> None:
-        """Ask again which contract the server has, if nobody has since `sent_at` (wall clock)."""
+    async def look_for_contract(self, *, sent_at: float) -> bool:
+        """Ask again which contract the server has, if nobody has since `sent_at` (wall clock).
+
+        False: the server could not tell just now.
+        """
         if not self._finds_contract:
-            return
+            return True
         async with self._contract_lock:  # whoever comes second takes the first one's answer
-            if self._contract_asked_at <= sent_at:
+            age_s = max(0.0, self._clock.now() - sent_at)  # negative: the clock was set back
+            if self._contract_asked_at <= self._clock.monotonic() - age_s:
                 await self._find_contract()
+            return self._contract_told
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -148,9 +154,10 @@ class Account:
             facts = await self._client.read_key_facts()
         if facts.status is None or facts.status >= FAILED_FROM:
             self._gate.count_failure()
-        else:
+        elif facts.status == HTTPStatus.OK:
             self._endpoint_works = True
-            self._learn_balances(facts.balances or {})
+            if facts.balances is not None:
+                self._learn_balances(facts.balances)
         return facts
 
     def _learn_balances(self, balances: Mapping[str, float]) -> None:
@@ -164,8 +171,9 @@ class Account:
     async def _find_contract(self) -> ContractAnswer:
         """Ask for the contract; the API counts it as a request, and as a failed one."""
         async with self._gate.question(rated=True) as turn:
-            self._contract_asked_at = self._clock.now()
+            self._contract_asked_at = self._clock.monotonic()
             answer = await self._client.find_contract()
+            self._contract_told = not answer.failed
             if answer.status is None or answer.status >= FAILED_FROM:
                 self._gate.count_failure()
             allowance = read_allowance(answer.headers, self._clock.now())

@@ -36,7 +36,9 @@ REFUSED_BY_PROXY = frozenset({521, 523, 525, 526})  # it never reached the API
 REDUCED_FROM_PIXELS = RESULT_PIXELS_MAX * 3 // 4  # a smaller result needs no reduction
 TRY_AGAIN = frozenset({408, 409, 421, 425})  # the server did not come to look at the image
 ACCOUNT = frozenset({401, 402, 403})
-UNKNOWN_FIELD = re.compile(r"unrecogni[sz]ed key|unknown (?:field|parameter|key)", re.IGNORECASE)
+UNKNOWN_FIELD = re.compile(
+    r"unrecogni[sz]ed key|unknown (?:field|parameter|key)|additional propert", re.IGNORECASE
+)
 PARAMETER_NAMED = re.compile(rf"\b(?:{'|'.join(NAMES)}): ")  # as `describe` puts a field's errors
 NOT_THE_API = frozenset({*range(300, 400), 404, 405, 407, 410})
 

@@ -231,7 +231,7 @@ class Gate:
             return None
         now = self._clock.monotonic()
         if self.in_flight >= max(1, self._limit(now)):
-            return self._failed.oldest_leaves_s(now)
+            return self._limit_may_rise_s(now)
         return max(self._wait_for_rate_s(now), self._failed.wait_s(FAILURES_MAX, now))
 
     def _wait_for_rate_s(self, now: float) -> float:
@@ -250,6 +250,12 @@ class Gate:
         # who configures more than the API may be failed at once trusts it, until it fails
         trusted = limit > FAILURES_MAX and self._struck_at <= now - FAILURES_WINDOW_S
         return limit if trusted else min(limit, FAILURES_MAX - self._failed.count(now))
+
+    def _limit_may_rise_s(self, now: float) -> float | None:
+        """Return the seconds until the limit may rise by time alone, or None."""
+        forgotten_s = self._failed.oldest_leaves_s(now)
+        _, until = self._few_left
+        return forgotten_s if now >= until else min(until - now, forgotten_s or math.inf)
 
     def _has_room(self, waiter: _Waiter) -> bool:
         limit = self._folder_limits.get(waiter.folder)
@@ -283,8 +289,9 @@ class Gate:
             await self.learn_rate(allowance.limit)
         if allowance.remaining is not None and allowance.reset_s is not None and self._rate:
             elsewhere = self._rate - allowance.remaining - self._sent.count(now)
-            for _ in range(elsewhere):  # they leave the window when the API's own turns
-                self._sent.add(now + min(WINDOW_S, allowance.reset_s) - WINDOW_S)
+            if elsewhere > 0:  # they leave the window when the API's own turns
+                leaving_at = now + min(WINDOW_S, allowance.reset_s)
+                self._sent.add(leaving_at - WINDOW_S, times=elsewhere)
         if allowance.failures_left is not None:
             few = allowance.failures_left <= FAILURES_MAX
             self._few_left = (
@@ -296,7 +303,7 @@ class Gate:
     async def report(
         self, outcome: Outcome, who: int | None = None, *, begun_at: float | None = None
     ) -> None:
-        """Adapt to what a request came to; `who` sent it (None: a free question), and when."""
+        """Adapt to what a request came to; `who` sent it, and when."""
         if not isinstance(outcome, Succeeded | Lost):
             self.count_failure()
             self._struck_at = self._clock.monotonic()
@@ -317,7 +324,11 @@ class Gate:
                     await self.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
                 self.pause(outcome.after_s)
             case Unsent() | Unavailable() | ServerFailed() | Doubtful():
-                self._note_trouble(outcome, who)
+                self._latest.append((self._clock.monotonic(), who))
+                if isinstance(outcome, Unavailable):
+                    self._allowed = max(1.0, self._allowed / 2)
+                    self.pause(outcome.after_s or 0.0)
+                self.note_silence(outcome.words)
         self._tell()
 
     def _note_answer(self, begun_at: float | None) -> None:
@@ -328,15 +339,10 @@ class Gate:
         if self._trial_from is not None and (begun_at is None or begun_at >= self._trial_from):
             self._trial_from = None
 
-    def _note_trouble(
-        self, outcome: Unsent | Unavailable | ServerFailed | Doubtful, who: int | None
-    ) -> None:
-        self._latest.append((self._clock.monotonic(), who))
+    def note_silence(self, words: str) -> None:
+        """Note that the service does not do its work; once it is down, wait ever longer."""
         self._failures_in_a_row += 1
-        self._last_words = outcome.words
-        if isinstance(outcome, Unavailable):
-            self._allowed = max(1.0, self._allowed / 2)
-            self.pause(outcome.after_s or 0.0)
+        self._last_words = words
         if self.service_down:
             low_s, high_s = SERVICE_PAUSE_S
             beyond = min(self._failures_in_a_row - FAILURES_IN_A_ROW_MAX, 30)

@@ -12,11 +12,14 @@ class SlidingWindow:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._times: list[float] = []  # in order; short, or of a rate without a limit
+        self._times: list[float] = []  # in order
 
-    def add(self, at: float) -> None:
-        """Note that something happened; it may have been a while ago."""
-        bisect.insort(self._times, at)
+    def add(self, at: float, *, times: int = 1) -> None:
+        """Note that something happened, so many times; it may have been a while ago."""
+        place = bisect.bisect_right(self._times, at)
+        self._times[place:place] = [at] * times
+        if self._times:
+            self.count(self._times[-1])  # forgets: where no rate is known, nobody asks for a count
 
     def discard(self, at: float) -> None:
         """Forget one that was added, unless it has left the window already."""
