@@ -99,6 +99,26 @@ def test_ready(simulator: "SimulatorProcess", clock: "FakeClock", contract: Cont
     assert simulator.bill()["totals"]["failed"] == 1  # the one that tells the contracts apart
 
 
+def test_question_for_the_contract_takes_a_place(
+    simulator: "SimulatorProcess", clock: "FakeClock"
+) -> None:
+    """The API counts the question for the contract, and so do we, whatever headers say is left."""
+    simulator.change(requests_per_minute=5)
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            for _ in range(4):
+                async with scene.gate.turn("a") as turn:
+                    turn.use()
+            async with asyncio.timeout(0.05), scene.gate.turn("a"):
+                pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+    assert simulator.bill()["totals"]["statuses"] == {"200": 2, "400": 1}
+
+
 def test_configured_contract_costs_no_failure(
     simulator: "SimulatorProcess", clock: "FakeClock"
 ) -> None:
