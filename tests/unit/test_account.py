@@ -103,6 +103,26 @@ def test_ready(simulator: "SimulatorProcess", clock: "FakeClock", contract: Cont
     assert simulator.bill()["totals"]["failed"] == 1  # the one that tells the contracts apart
 
 
+def test_question_for_the_contract_takes_a_place(
+    simulator: "SimulatorProcess", clock: "FakeClock"
+) -> None:
+    """The API counts the question for the contract, and so do we, whatever headers say is left."""
+    simulator.change(requests_per_minute=5)
+
+    async def scenario() -> None:
+        async with watching(simulator.base_url, clock) as scene:
+            await scene.wait_open()
+            for _ in range(4):
+                async with scene.gate.turn("a") as turn:
+                    turn.use()
+            async with asyncio.timeout(0.05), scene.gate.turn("a"):
+                pass
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(scenario())
+    assert simulator.bill()["totals"]["statuses"] == {"200": 2, "400": 1}
+
+
 def test_configured_contract_costs_no_failure(
     simulator: "SimulatorProcess", clock: "FakeClock"
 ) -> None:
@@ -442,19 +462,18 @@ def test_contract_question_waits_for_the_rate(
 
 
 @pytest.mark.parametrize(
-    ("headers", "counted"),
+    "headers",
     [
-        ({}, True),
-        ({"x-ratelimit-remaining-requests": "1"}, True),  # of which window?
-        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "50"}, False),
-        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "50"}, True),
-        ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "soon"}, True),
+        {},
+        {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "50"},
+        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "50"},
+        {"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "soon"},
     ],
 )
-def test_whether_the_contract_question_counts(
-    canned: "Canned", clock: "FakeClock", headers: dict[str, str], *, counted: bool
+def test_contract_question_counts(
+    canned: "Canned", clock: "FakeClock", headers: dict[str, str]
 ) -> None:
-    """Where the server tells what is left, that tells as well whether the question was counted."""
+    """The question for the contract takes a place in the rate, whatever the server says is left."""
     lines = ["HTTP/1.1 400 Bad Request", *(f"{name}: {value}" for name, value in headers.items())]
 
     async def scenario() -> None:
@@ -467,11 +486,10 @@ def test_whether_the_contract_question_counts(
             log = structlog.get_logger()
             account = Account(client, gate, contract=None, clock=clock, log=log)
             assert await account.look_for_contract(sent_at=clock.now())
-            if counted:
-                with pytest.raises(TimeoutError):
-                    async with asyncio.timeout(0.05), gate.turn("f"):
-                        pass
-                clock.jump(WINDOW_S)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), gate.turn("f"):
+                    pass
+            clock.jump(WINDOW_S)
             async with asyncio.timeout(DEADLINE_S), gate.turn("f"):
                 pass
 

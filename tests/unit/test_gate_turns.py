@@ -190,19 +190,16 @@ def test_an_upload_counts_once(upload_s: float) -> None:
     assert run(scenario()) == (4, pytest.approx(WINDOW_S))
 
 
-def test_a_question_that_was_not_counted() -> None:
-    """A rated question counts, unless it is disowned because the API told what is left."""
+def test_a_rated_question_counts() -> None:
+    """A question to the address whose requests are counted takes a place in the rate."""
 
-    async def scenario(*, disowned: bool) -> tuple[int, float]:
+    async def scenario() -> tuple[int, float]:
         gate = await opened(rate=5)
-        async with gate.question(rated=True) as turn:
+        async with gate.question(rated=True):
             await asyncio.sleep(1)
-            if disowned:
-                turn.disown()
         return await free_places(gate, 5)
 
-    assert run(scenario(disowned=False)) == (4, pytest.approx(WINDOW_S - 1))
-    assert run(scenario(disowned=True)) == (5, math.inf)
+    assert run(scenario()) == (4, pytest.approx(WINDOW_S - 1))
 
 
 def test_an_unrated_question_counts_nothing() -> None:

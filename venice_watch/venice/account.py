@@ -170,15 +170,12 @@ class Account:
 
     async def _find_contract(self) -> ContractAnswer:
         """Ask for the contract; the API counts it as a request, and as a failed one."""
-        async with self._gate.question(rated=True) as turn:
+        async with self._gate.question(rated=True):
             self._contract_asked_at = self._clock.monotonic()
             answer = await self._client.find_contract()
             self._contract_told = not answer.failed
             if answer.status is None or answer.status >= FAILED_FROM:
                 self._gate.count_failure()
-            allowance = read_allowance(answer.headers, self._clock.now())
-            if allowance.remaining is not None and allowance.reset_s is not None:
-                turn.disown()  # what is left says whether it was counted
         await self.learn(answer.headers)
         if answer.contract is not None and answer.contract != self.contract:
             if self.contract is not None:

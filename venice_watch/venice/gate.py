@@ -82,10 +82,6 @@ class Turn:
         if not self._used:
             self._sent.discard(self._at)
 
-    def disown(self) -> None:
-        """Let it count against no rate after all: what is left was told, and is known by that."""
-        self._used = False
-
 
 class Gate:
     """Gives turns to send; `folder_limits` are the folders' own limits within the total."""
