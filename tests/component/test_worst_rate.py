@@ -54,9 +54,7 @@ def rate_used(sent: list[float]) -> float:
     ("venice", "number", "contract", "used_min"),
     [
         (8, signal.SIGTERM, "enhance", USED_MIN),
-        # the free questions for the contract count as well: one place is kept after the restart for
-        # the last process's, which is written down nowhere; and whole windows turn a bit later
-        (20, signal.SIGKILL, "auto", 0.88),
+        (8, signal.SIGKILL, "auto", USED_MIN),  # the free questions for the contract count as well
     ],
     indirect=["venice"],
     ids=["terminated", "killed"],

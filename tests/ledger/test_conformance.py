@@ -642,7 +642,7 @@ def test_doubts_belong_to_the_work(opened: Opener) -> None:
 
 
 def test_rate_memory(opened: Opener) -> None:
-    """When requests began is remembered, oldest first, whatever they came to."""
+    """When requests began is remembered, and counted questions too, whatever they came to."""
 
     async def scenario(ledger: Ledger) -> None:
         for path, at in (("a", NOW - 70), ("b", NOW), ("c", NOW - 5)):
@@ -653,6 +653,9 @@ def test_rate_memory(opened: Opener) -> None:
             )
         assert await ledger.sent_since(NOW - 62) == [NOW - 5, NOW]
         assert await ledger.sent_since(NOW) == [NOW]
+        for at in (NOW - 90_000, NOW - 3, NOW - 70):
+            await ledger.note_question(now=at)
+        assert await ledger.sent_since(NOW - 62) == [NOW - 5, NOW - 3, NOW]
 
     run(opened, scenario)
 

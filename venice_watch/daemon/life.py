@@ -90,6 +90,7 @@ class Daemon:
             clock=clock,
             log=log,
             prices=config.api.prices.by_name(),
+            before_question=lambda: ledger.note_question(now=clock.now()),
         )
         self._trackers = {
             folder.name: Tracker(
@@ -189,10 +190,7 @@ class Daemon:
         now = self._clock.now()
         sent = await self._ledger.sent_since(now - WINDOW_S)
         failed = await self._ledger.failed_since(now - FAILURES_WINDOW_S)
-        ages_s = [now - at for at in sent]
-        if sent and self._account.contract is None:
-            ages_s.append(0.0)  # the last process asked for the contract as well: the API counts it
-        self._gate.remember(ages_s, [now - at for at in failed])
+        self._gate.remember([now - at for at in sent], [now - at for at in failed])
         await line.recover(self._parts, self._folders)
         for name, count in (await self._ledger.counts()).items():
             if name not in self._folders and report.active(count):

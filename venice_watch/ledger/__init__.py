@@ -278,8 +278,11 @@ class Ledger(Protocol):
     async def attempts(self, job: Job) -> list[Attempt]:
         """Return the job's attempts, oldest first."""
 
+    async def note_question(self, *, now: float) -> None:
+        """Write down that a free question is about to be asked that counts against the rate."""
+
     async def sent_since(self, since: float) -> list[float]:
-        """Return when requests were sent since `since`, oldest first: the rate's memory."""
+        """Return when requests and such questions were sent since `since`, oldest first."""
 
     async def failed_since(self, since: float) -> list[float]:
         """Return when requests were known to have failed since `since`, oldest first."""

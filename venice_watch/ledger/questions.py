@@ -201,9 +201,11 @@ class Questions(Connection):
 
     @verb
     def sent_since(self, since: float) -> list[float]:
-        """Return when requests were sent since `since`, oldest first."""
+        """Return when requests and such questions were sent since `since`, oldest first."""
         rows = self._execute(
-            "SELECT started_at FROM attempts WHERE started_at >= ? ORDER BY started_at", (since,)
+            "SELECT started_at FROM attempts WHERE started_at >= ? "
+            "UNION ALL SELECT asked_at FROM questions WHERE asked_at >= ? ORDER BY 1",
+            (since, since),
         )
         return [float(row[0]) for row in rows]
 

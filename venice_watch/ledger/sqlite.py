@@ -40,6 +40,7 @@ from venice_watch.ledger.rows import (
 )
 from venice_watch.ledger.steps import Steps
 
+QUESTIONS_S = 86_400.0  # for how long free questions are remembered; the rate needs a minute
 RESEND_WAITS_S = 600.0  # at most, for what else is due in its folders
 
 
@@ -362,6 +363,12 @@ class SqliteLedger(Steps):
                 "AND charge IN ('unknown', 'lost') AND started_at <= ?",
                 (job.work_key, back_at),
             )
+
+    @verb
+    def note_question(self, *, now: float) -> None:
+        """Write down that a free question is about to be asked."""
+        self._execute("DELETE FROM questions WHERE asked_at < ?", (now - QUESTIONS_S,))
+        self._execute("INSERT INTO questions (asked_at) VALUES (?)", (now,))
 
     @verb
     def remember_mount(self, path: str, mount_point: str) -> None:

@@ -6,7 +6,7 @@ for the account's sake; then the free endpoint is asked now and again until it i
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from types import MappingProxyType
 
@@ -40,6 +40,7 @@ class Account:
         clock: Clock,
         log: FilteringBoundLogger,
         prices: Mapping[str, int] = MappingProxyType({}),
+        before_question: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.contract = contract
         self.balances: Mapping[str, float] = {}  # what the key can spend, as was said last
@@ -50,6 +51,7 @@ class Account:
         self._gate = gate
         self._clock = clock
         self._log = log
+        self._before_question = before_question  # one that counts against the rate
         self._own_prices = prices  # the configuration's, which stand whatever the API says
         self._charged: Mapping[str, int] = PRICES  # the API's
         self._prices = {**PRICES, **prices}  # what budgets count with
@@ -171,6 +173,8 @@ class Account:
     async def _find_contract(self) -> ContractAnswer:
         """Ask for the contract; the API counts it as a request, and as a failed one."""
         async with self._gate.question(rated=True):
+            if self._before_question is not None:
+                await self._before_question()
             self._contract_asked_at = self._clock.monotonic()
             answer = await self._client.find_contract()
             self._contract_told = not answer.failed
