@@ -10,3 +10,4 @@ CREATE INDEX jobs_due ON jobs (state, folder, priority DESC, available_at, id)
 CREATE TABLE questions (
   asked_at  REAL NOT NULL
 ) STRICT;
+CREATE INDEX questions_asked ON questions (asked_at);
