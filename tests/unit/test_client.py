@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from tests.conftest import CannedServer
 from venice_watch.images.png import PngVerifier
 from venice_watch.job import Charge
 from venice_watch.outcome import (
@@ -39,7 +40,7 @@ from venice_watch.venice.client import Timeouts, Upload, VeniceClient, read_key_
 from venice_watch.venice.figures import read_prices
 
 if TYPE_CHECKING:
-    from tests.conftest import CannedServer, SimulatorProcess
+    from tests.conftest import SimulatorProcess
 
     Canned = Callable[..., AbstractAsyncContextManager[CannedServer]]
 
@@ -502,7 +503,45 @@ def test_words_without_end(canned: "Canned") -> None:
     assert len(seen.body) == 64 * 1024
 
 
+def test_whole_image_on_a_broken_line() -> None:
+    """An image that came to its own end is the result, whatever became of the connection."""
+    image = picture(SIDE * 2)
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(image) + 2}\r\n\r\n"
+    canned = CannedServer(head.encode() + image, pause_s=0)  # and then it breaks off
+    sink = Verified()
+
+    async def scenario() -> Exchange:
+        server = await asyncio.start_server(canned.accept, "127.0.0.1", 0)
+        base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1"
+        try:
+            async with server, opened(base_url) as client:
+                return await client.upscale(upload(), sink)
+        finally:
+            await canned.stop()
+
+    seen = asyncio.run(scenario())
+    assert seen.error
+    assert type(judged(seen)) is Succeeded
+    assert sink.data == image
+
+
 # The free requests.
+
+
+def test_free_answer_without_end(canned: "Canned", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an endless answer to a free question no more is read than such answers have."""
+    monkeypatch.setattr(client_module, "FREE_BYTES_MAX", 1_000_000)
+    bomb = gzip.compress(bytes(50_000_000))
+
+    async def scenario() -> tuple[client_module.KeyFacts, object]:
+        head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip"
+        async with canned(bomb, head=head) as server, opened(server.base_url) as client:
+            return await client.read_key_facts(), await client.read_prices()
+
+    facts, prices = asyncio.run(scenario())
+    assert facts.status is None
+    assert "larger than 1,000,000 bytes" in facts.words
+    assert prices is None
 
 
 @pytest.mark.parametrize("contract", Contract)

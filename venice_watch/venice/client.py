@@ -34,7 +34,9 @@ from venice_watch.venice.headers import read_server_time
 
 ANSWER_BYTES_MAX = 160_000_000  # a 16.7-megapixel RGBA PNG can be about 80 MB
 WORDS_BYTES_MAX = 64 * 1024  # read of an answer that is no image
+ENDED_EARLY = "the answer ended early"
 FREE_TIMEOUT_S = 20.0  # for the requests that cost nothing
+FREE_BYTES_MAX = 4_000_000  # of their answers; a list of every model there is has half of it
 _PHASES = {
     "http11.send_request_headers.started": Phase.SENDING,
     "http11.send_request_body.complete": Phase.SENT,
@@ -105,6 +107,13 @@ class ContractAnswer:
         if self.status is None or self.status >= httpx.codes.INTERNAL_SERVER_ERROR:
             return True
         return self.status in (401, 402, 403, 408, 429)
+
+
+@dataclass(frozen=True, slots=True)
+class _FreeAnswer:
+    status_code: int
+    headers: httpx.Headers
+    content: bytes
 
 
 class VeniceClient:
@@ -195,8 +204,10 @@ class VeniceClient:
                     await response.aclose()
         except TimeoutError:
             progress.error = f"timeout: not done after {self._timeouts.total_s:g} s"
+            progress.salvage(sink)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as exc:
             progress.error = self.redact(f"{type(exc).__name__}: {exc}".rstrip(": "))
+            progress.salvage(sink)
         except Exception as exc:  # noqa: BLE001 - whatever it is, the bytes may have left
             progress.error = f"an internal error: {type(exc).__name__}"
             progress.bug = exc
@@ -224,7 +235,7 @@ class VeniceClient:
         self, first: bytes, chunks: AsyncIterator[bytes], progress: "_Progress", sink: Sink
     ) -> None:
         size_bytes = len(first)
-        progress.broken = "the answer ended early"  # until it is seen whole
+        progress.broken = ENDED_EARLY  # until it is seen whole
         try:
             sink.write(first)
             async for chunk in chunks:
@@ -275,11 +286,19 @@ class VeniceClient:
             status=answer.status_code, words=words, contract=contract, headers=headers
         )
 
-    async def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | str:  # noqa: ANN401 - httpx's own
+    async def _ask(self, method: str, path: str, **options: Any) -> "_FreeAnswer | str":  # noqa: ANN401 - httpx's own
         """Make one free request; return the answer, or why there is none."""
         try:
-            async with asyncio.timeout(FREE_TIMEOUT_S):  # httpx's own limit is one for each read
-                return await self._http.request(method, path, timeout=FREE_TIMEOUT_S, **options)
+            async with (
+                asyncio.timeout(FREE_TIMEOUT_S),  # httpx's own limit is one for each read
+                self._http.stream(method, path, timeout=FREE_TIMEOUT_S, **options) as response,
+            ):
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > FREE_BYTES_MAX:
+                        return f"the answer is larger than {FREE_BYTES_MAX:,} bytes"
+                return _FreeAnswer(response.status_code, response.headers, bytes(content))
         except TimeoutError:
             return f"timeout: not done after {FREE_TIMEOUT_S:g} s"
         except Exception as exc:  # noqa: BLE001 - nothing a server sends may end the daemon
@@ -320,6 +339,16 @@ class _Progress:
         before, self.phase = self.phase, max(self.phase, _PHASES.get(event, self.phase))
         if before < Phase.SENT <= self.phase:
             self._on_sent()
+
+    def salvage(self, sink: Sink) -> None:
+        """Keep an image that came whole before the line broke: it is paid for.
+
+        A PNG says itself where it ends, whatever the headers said of its length.
+        """
+        if self.broken == ENDED_EARLY:
+            with contextlib.suppress(VeniceWatchError):
+                self.size = sink.finish()
+                self.broken = None
 
     def exchange(self) -> Exchange:
         """Return what was seen."""
