@@ -433,19 +433,30 @@ def test_probing_waits_for_failures(simulator: "SimulatorProcess", clock: "FakeC
     assert clock.slept_s == [FAILURES_WINDOW_S - 10]
 
 
-def test_probing_never_fails_too_often(simulator: "SimulatorProcess", clock: "FakeClock") -> None:
-    """However often the account is refused anew, questions stay below the limit of failures."""
+@pytest.mark.parametrize("key", ["bad-key", "sk-good-key"])
+def test_questions_never_fail_too_often(
+    simulator: "SimulatorProcess", clock: "FakeClock", key: str
+) -> None:
+    """However often it is asked for free, and in vain, the API's limit of failures is kept."""
     asked_s: list[float] = []
 
     async def scenario() -> None:
-        async with watching(simulator.base_url, clock, key="bad-key") as scene:
-            for _ in range(3 * FAILURES_MAX):
-                await scene.account.is_reachable()
+        async with VeniceClient(simulator.base_url, key, TIMEOUTS, connections_max=2) as client:
+            gate = Gate(clock=clock, concurrency=1, folder_limits={}, requests_per_minute=None)
+            log = structlog.get_logger()
+            account = Account(client, gate, contract=None, clock=clock, log=log)
+            for _ in range(2 * FAILURES_MAX):
+                if key == "bad-key":
+                    await account.is_reachable()
+                else:  # the question for the contract is a failure to the API, whatever it says
+                    await account.look_for_contract(sent_at=clock.now())
                 asked_s.append(clock.monotonic())
+                clock.jump(0.5)
 
     asyncio.run(scenario())
     for first, later in zip(asked_s, asked_s[FAILURES_MAX:], strict=False):
         assert later - first >= FAILURES_WINDOW_S - 1e-6
+    assert len(clock.slept_s) == 1
 
 
 def test_contract_question_waits_for_the_rate(

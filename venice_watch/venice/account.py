@@ -121,7 +121,7 @@ class Account:
         if not self._finds_contract:
             return True
         async with self._contract_lock:  # whoever comes second takes the first one's answer
-            age_s = max(0.0, self._clock.now() - sent_at)  # negative: the clock was set back
+            age_s = self._clock.now() - sent_at  # negative, so young, where a clock was set back
             if self._contract_asked_at <= self._clock.monotonic() - age_s:
                 await self._find_contract()
             return self._contract_told
