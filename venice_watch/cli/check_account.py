@@ -221,7 +221,7 @@ async def _find_balance(config: "Config", answers: Answers) -> list[Finding]:
         return [Finding(level="ok", subject="balance", message=told)]
     charged = {**PRICES, **(answers.prices or {})}
     prices = charged | config.api.prices.by_name()
-    if credit * MICROUSD < min(charged.values()):
+    if round(credit * MICROUSD) < min(charged.values()):
         message = f"the balance is used up: {told}. Nothing is sent: add credit at Venice."
         return [Finding(level="error", subject="balance", message=message)]
     try:

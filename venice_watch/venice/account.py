@@ -204,11 +204,11 @@ class Account:
             where = self._client.base_url if facts.status is None else f"HTTP {facts.status}"
             return await self._stay_shut(f"{where}: {reason}")
         balances = facts.balances or {}
-        credit, least_usd = read_credit(balances), min(self._charged.values()) / MICROUSD
-        if credit is not None and credit < least_usd:
+        credit, least = read_credit(balances), min(self._charged.values())
+        if credit is not None and round(credit * MICROUSD) < least:
             told = ", ".join(f"{amount:g} {name}" for name, amount in balances.items())
             return await self._stay_shut(
-                f"the balance is used up: {told}, and an image costs {least_usd:g} USD or more. "
+                f"the balance is used up: {told}, and an image costs {least / MICROUSD:g} USD or more. "
                 "Add credit."
             )
         if facts.requests_per_minute is not None:  # else what the headers told still stands
