@@ -208,8 +208,8 @@ class Account:
         if credit is not None and round(credit * MICROUSD) < least:
             told = ", ".join(f"{amount:g} {name}" for name, amount in balances.items())
             return await self._stay_shut(
-                f"the balance is used up: {told}, and an image costs {least / MICROUSD:g} USD or more. "
-                "Add credit."
+                f"the balance is used up: {told}, and an image costs {least / MICROUSD:g} USD or "
+                "more. Add credit."
             )
         if facts.requests_per_minute is not None:  # else what the headers told still stands
             await self._gate.learn_rate(facts.requests_per_minute)
