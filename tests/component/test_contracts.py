@@ -149,3 +149,36 @@ def test_server_moves_on(place: "Place", venice: "Venice", draw: "Draw") -> None
     assert daemon.stop() == 0
     assert place.names("inbox") == {"b.png"}
     assert venice.totals()["charges"] == 1
+
+
+def test_contract_that_cannot_be_asked_for(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """An image is not given up for a contract that a busy server could not be asked for."""
+    place.write(api={"contract": "auto"}, presets={"photo": {"scale": 1, "enhance": True}})
+    place.drop("a.png", draw(1))
+    daemon = place.ready()
+    place.wait_names("outbox", {"a.png"})
+    venice.change(contract="creativity")
+    venice.fail("unavailable", after=1)  # the image is refused, and then the question fails
+    place.drop("b.png", draw(2))
+    daemon.wait_event("request.failed", decision="RetryAt", outcome="rejected")
+    daemon.wait_event("account.contract_changed")
+    daemon.wait_event("folder.held")
+    assert daemon.stop() == 0
+    assert place.names("inbox") == {"b.png"}
+    assert venice.totals()["charges"] == 1
+
+
+def test_preset_that_is_taken_again(place: "Place", venice: "Venice", draw: "Draw") -> None:
+    """A refused preset holds its folder, new arrivals included; a restart looks anew."""
+    place.write(api={"contract": "creativity"}, presets={"photo": {"scale": 2, "creativity": 0.01}})
+    place.drop("a.png", draw(1))
+    daemon = place.ready()
+    daemon.wait_event("folder.held")
+    place.drop("b.png", draw(2))
+    assert daemon.stop() == 0
+    venice.change(contract="creativity")
+    daemon = place.ready()
+    place.wait_names("outbox", {"a.png", "b.png"})
+    assert daemon.find("folder.held") == []
+    assert daemon.stop() == 0
+    assert venice.totals()["charges"] == 2
