@@ -323,14 +323,18 @@ def test_no_clock(place: "Place", odd: OddApi) -> None:
 # --- the balance ----------------------------------------------------------------------------------
 
 
-def test_balance_is_used_up(place: "Place", venice: "Venice") -> None:
-    """A balance of nothing is an error, whether or not anything waits."""
-    venice.change(balance_usd=0)
+@pytest.mark.parametrize("balance", ["0", "0.0199"])
+def test_balance_is_used_up(place: "Place", venice: "Venice", balance: str) -> None:
+    """A balance that pays for no image is an error, whether or not anything waits."""
+    venice.change(balance_usd=float(balance))
     [(level, message)] = _check(place, code=69)["balance"]
     assert level == "error"
     assert message == (
-        "the balance is used up: 0 USD, 0 DIEM. Nothing is sent: add credit at Venice."
+        f"the balance is used up: {balance} USD, 0 DIEM, and an image costs 0.02 USD or more. "
+        "Nothing is sent: add credit at Venice."
     )
+    venice.change(balance_usd=0.02)
+    assert _check(place)["balance"][0][0] == "ok"
 
 
 def test_balance_and_what_waits(place: "Place", venice: "Venice", draw: "Draw") -> None:
@@ -510,4 +514,4 @@ def test_error_for_people(place: "Place", venice: "Venice") -> None:
     venice.change(balance_usd=0)
     program = place.run("check")
     assert program.wait() == 69
-    assert "ERROR    balance: the balance is used up: 0 USD, 0 DIEM." in program.stdout
+    assert "ERROR    balance: the balance is used up: 0 USD, 0 DIEM," in program.stdout

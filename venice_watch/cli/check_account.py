@@ -221,8 +221,12 @@ async def _find_balance(config: "Config", answers: Answers) -> list[Finding]:
         return [Finding(level="ok", subject="balance", message=told)]
     charged = {**PRICES, **(answers.prices or {})}
     prices = charged | config.api.prices.by_name()
-    if round(credit * MICROUSD) < min(charged.values()):
-        message = f"the balance is used up: {told}. Nothing is sent: add credit at Venice."
+    least = min(charged.values())
+    if round(credit * MICROUSD) < least:  # by what Venice takes, whatever budgets count
+        message = (
+            f"the balance is used up: {told}, and an image costs {usd_text(least)} USD or more. "
+            "Nothing is sent: add credit at Venice."
+        )
         return [Finding(level="error", subject="balance", message=message)]
     try:
         waiting = await count_waiting(config, prices)

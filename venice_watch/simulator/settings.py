@@ -61,6 +61,7 @@ _WORDS = {  # what no table above describes
     "host": "a loopback address",
     "keys": "keys with commas between them | none: all but those that begin with bad",
     "seed": "a whole number | none",
+    "key_expires": "a time such as 2030-01-31T00:00:00Z | none: never",
 }
 
 
