@@ -141,11 +141,14 @@ class VeniceClient:
                 read=timeouts.read_s,
                 pool=timeouts.total_s,
             ),
-            limits=httpx.Limits(max_connections=connections_max + 2),  # + the free requests
+            # no connection is used twice: one that dies under a request would put it in doubt,
+            # and a doubt is dearer than a handshake; + 2 for the free requests
+            limits=httpx.Limits(max_connections=connections_max + 2, max_keepalive_connections=0),
             headers={
                 "Authorization": f"Bearer {key}",
                 "User-Agent": f"venice-watch/{__version__}",
                 "Accept-Encoding": "identity",
+                "Connection": "close",
             },
         )
 
