@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
-QUICK_S = 0.15  # unchanged this long is enough where both other witnesses are certain
+QUICK_S = 0.15  # unchanged this long is enough where kernel and content are certain, no event came
 WRITER_LOOK_S = 0.25  # while somebody writes, look again this soon
 MISSING_LOOK_S = 1.0  # while the end is missing
 ZEROS_FACTOR = 10  # a tail of zeros may be a black edge or a file not yet filled: wait longer
@@ -61,9 +61,18 @@ Verdict = Complete | LookAgain | GiveUp
 
 
 def decide(
-    *, size_bytes: int, unchanged_s: float, writer: Writer, end: End, policy: Policy
+    *,
+    size_bytes: int,
+    unchanged_s: float,
+    announced: bool,
+    writer: Writer,
+    end: End,
+    policy: Policy,
 ) -> Verdict:
-    """Return whether a file unchanged for `unchanged_s` may be taken."""
+    """Return whether a file unchanged for `unchanged_s` may be taken.
+
+    `announced`: an event told of it, such as that it was closed or moved in.
+    """
     if writer is Writer.SOME:
         return LookAgain(after_s=WRITER_LOOK_S)
     if size_bytes == 0 or end is End.MISSING:
@@ -73,7 +82,8 @@ def decide(
         return LookAgain(after_s=min(MISSING_LOOK_S, left_s))
     match end:
         case End.WHOLE:
-            needed_s = QUICK_S if writer is Writer.NONE else policy.settle_s
+            quick_s = 0.0 if announced else QUICK_S
+            needed_s = quick_s if writer is Writer.NONE else policy.settle_s
         case End.UNKNOWN:
             needed_s = policy.settle_s
         case End.ZEROS:

@@ -10,10 +10,22 @@ POLICY = Policy(settle_s=2.0, incomplete_after_s=600.0)
 SIZE = 1_000
 
 
-def judge(unchanged_s: float, writer: Writer, end: End, *, size_bytes: int = SIZE) -> Verdict:
+def judge(
+    unchanged_s: float,
+    writer: Writer,
+    end: End,
+    *,
+    size_bytes: int = SIZE,
+    announced: bool = False,
+) -> Verdict:
     """Decide with the usual policy."""
     return decide(
-        size_bytes=size_bytes, unchanged_s=unchanged_s, writer=writer, end=end, policy=POLICY
+        size_bytes=size_bytes,
+        unchanged_s=unchanged_s,
+        announced=announced,
+        writer=writer,
+        end=end,
+        policy=POLICY,
     )
 
 
@@ -34,6 +46,15 @@ def test_quiet_time(writer: Writer, end: End, needed_s: float) -> None:
     assert isinstance(early, LookAgain)
     assert early.after_s == pytest.approx(0.125)
     assert judge(needed_s, writer, end) == Complete()
+
+
+def test_announced() -> None:
+    """What an event told of is taken at once where kernel and content are certain, else not."""
+    assert judge(0.0, Writer.NONE, End.WHOLE, announced=True) == Complete()
+    for writer, end in ((Writer.UNKNOWN, End.WHOLE), (Writer.NONE, End.UNKNOWN)):
+        assert judge(1.5, writer, end, announced=True) == LookAgain(after_s=0.5)
+    assert judge(0.0, Writer.NONE, End.MISSING, announced=True) == LookAgain(after_s=1.0)
+    assert judge(9.0, Writer.SOME, End.WHOLE, announced=True) == LookAgain(after_s=0.25)
 
 
 @pytest.mark.parametrize("end", End)

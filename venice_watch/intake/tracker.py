@@ -37,6 +37,7 @@ class Pending:
     changed_at: float  # monotonic, of the look that saw the present version first
     look_at: float
     troubles: int = 0
+    announced: bool = False  # by an event, at this version
     told: bool = False  # that its end is missing
     blocked: str = ""  # by whom or what, where only others can end it
 
@@ -256,7 +257,7 @@ class Tracker:
                 if look.is_ours(path, recursive=self.folder.recursive):
                     signature = await asyncio.to_thread(look.sign_path, self.folder.inbox, path)
                     if signature is not None:
-                        self._note(path, signature)
+                        self._note(path, signature, announced=True)
             elif self.folder.recursive and look.is_ours(f"{path}/x", recursive=True):
                 with contextlib.suppress(OSError):  # the next scan tells
                     survey = await asyncio.to_thread(
@@ -265,7 +266,7 @@ class Tracker:
                     for found, signature in survey.files.items():
                         self._note(found, signature)
 
-    def _note(self, path: str, signature: Signature) -> None:
+    def _note(self, path: str, signature: Signature, *, announced: bool = False) -> None:
         """Remember a sighting; a version that nobody knows becomes pending."""
         known = self._known.get(path)
         if known is not None and known.is_version(signature):
@@ -273,9 +274,13 @@ class Tracker:
         if self._ignored.get(path) == signature:
             return
         pending = self._pending.get(path)
+        now = self._clock.monotonic()
         if pending is None or pending.signature != signature:
-            now = self._clock.monotonic()
-            self._pending[path] = Pending(signature=signature, changed_at=now, look_at=now)
+            self._pending[path] = pending = Pending(
+                signature=signature, changed_at=now, look_at=now
+            )
+        if announced:  # it was closed, perhaps: no need to wait for the next look
+            pending.announced, pending.look_at = True, now
 
     # --- pending files ---------------------------------------------------------------------------
 
@@ -321,7 +326,7 @@ class Tracker:
                 del self._pending[path]  # back to what was dealt with
                 return None
             entry.signature, entry.changed_at = sample.signature, now
-            entry.told = False
+            entry.told = entry.announced = False
         entry.troubles = 0
         if not sample.candidate and self.folder.unknown_files is UnknownFiles.IGNORE:
             del self._pending[path]
@@ -331,6 +336,7 @@ class Tracker:
             # an empty file that is no image is simply ignored, not waited for
             size_bytes=entry.signature.size_bytes if sample.candidate else 1,
             unchanged_s=now - entry.changed_at,
+            announced=entry.announced,
             writer=sample.writer,
             end=sample.end if sample.candidate else settle.End.UNKNOWN,
             policy=self._policy(sample, once=once),
