@@ -2244,6 +2244,23 @@ def test_recovery(opened: Opener) -> None:
     asyncio.run(after())
 
 
+def test_recovery_after_a_wrong_clock(opened: Opener) -> None:
+    """What was to wait by a clock that was years ahead is due; what waits by rights goes on so."""
+
+    async def scenario(ledger: Ledger) -> None:
+        waits = {"ahead": NOW + 1e8, "day": NOW + 86_400, "soon": NOW + 5}
+        for path, until in waits.items():
+            job = await executing(ledger, path)
+            await ledger.retry(job, None, None, until=until, counted=False, message="", now=NOW)
+        job, attempt = await sending(ledger, "doubted")
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW + 1e8, now=NOW)
+        await ledger.recover(now=NOW)
+        due = {job.path: job.available_at for job in await ledger.active("photos")}
+        assert due == waits | {"ahead": NOW, "doubted": NOW}
+
+    run(opened, scenario)
+
+
 def test_recovery_fences(opened: Opener) -> None:
     """A worker of before the death cannot move what was recovered."""
 

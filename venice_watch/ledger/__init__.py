@@ -257,7 +257,8 @@ class Ledger(Protocol):
     async def recover(self, *, now: float) -> list[OpenAttempt]:
         """Take over after a death and return the requests that were under way.
 
-        Executing jobs without an open attempt wait again; staged ones are due at once.
+        Executing jobs without an open attempt wait again; staged ones are due at once, and so is
+        what would wait for longer than anything may: a clock that was ahead has been put right.
         """
 
     async def spooled(self) -> list[str]:
