@@ -22,7 +22,7 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
-from venice_watch.venice.gate import FAILURES_WINDOW_S, WINDOW_S, DrainingError, Gate
+from venice_watch.venice.gate import FAILURES_MAX, FAILURES_WINDOW_S, WINDOW_S, DrainingError, Gate
 
 MINUTE_S = 60.0
 
@@ -469,6 +469,33 @@ def test_close_while_halted() -> None:
         await gate.close()
         with pytest.raises(DrainingError):
             await waiting
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("rated", [False, True])
+def test_close_ends_questions(*, rated: bool) -> None:
+    """A question that waits for its time is let go at the end, and none is asked any more."""
+
+    async def scenario() -> None:
+        gate = await opened(rate=1)
+        gate.pause(1_000)
+        for _ in range(FAILURES_MAX):
+            gate.count_failure()
+
+        async def ask() -> None:
+            async with gate.question(rated=rated):
+                pass
+
+        waiting = asyncio.create_task(ask())
+        await settle()
+        assert not waiting.done()
+        await gate.close()
+        with pytest.raises(DrainingError):
+            await waiting
+        with pytest.raises(DrainingError):
+            await ask()
+        assert asyncio.get_running_loop().time() == 0
 
     run(scenario())
 

@@ -7,6 +7,7 @@ from venice_watch.config.model import OnInDoubt
 from venice_watch.job import Attempt
 from venice_watch.outcome import Blame, Failure, Rejected, Unavailable, Unsent
 from venice_watch.pipeline.passage import Parts, Passage
+from venice_watch.venice.gate import DrainingError
 
 UNTOLD_S = 30.0  # before a refused image is sent again whose contract could not be asked for
 UNCHARGED = frozenset({Unsent.name, Unavailable.name})  # what is simply tried again
@@ -45,7 +46,10 @@ async def _find_blamed(
     """Return what to do about a refusal that is the contract's fault; None if it is not."""
     if not isinstance(failure, Rejected) or failure.blames is Blame.IMAGE:
         return None
-    told = await parts.account.look_for_contract(sent_at=attempt.started_at)
+    try:
+        told = await parts.account.look_for_contract(sent_at=attempt.started_at)
+    except DrainingError:  # nothing is decided in a hurry: the next start sends it again
+        return retry.RetryAt(after_s=0.0, counted=False)
     if parts.account.contract != passage.contract:
         return retry.RetryAt(after_s=0.0, counted=False)
     if failure.blames is Blame.FIELD:
