@@ -191,6 +191,23 @@ def test_waits_for_ever(siege: Siege, venice: HurriedVenice, faults: tuple[str, 
     assert siege.daemon.stop() == 0
 
 
+@pytest.mark.parametrize("venice", [(40, 1)], indirect=True)
+def test_useless_results(place: HurriedPlace, venice: HurriedVenice) -> None:
+    """A server that charges for results of no use is not paid for all that waits, twice each."""
+    venice.fail("ok_jpeg_as_png", times=None)
+    pictures = place.drop_many(40)
+    daemon = place.ready()
+    venice.wait(charges=6)
+    venice.hurry.sleep(100)
+    paid = venice.totals()["charges"]
+    assert paid <= 10, "at once, after 5, 10, 20, 40 and 80 seconds"
+    venice.heal()
+    place.wait_rows(ENDED, len(pictures))
+    assert daemon.stop() == 0
+    check_files(place, pictures)
+    check_money(place, venice)
+
+
 # --- mixtures ------------------------------------------------------------------------------------
 
 IMAGES = 300

@@ -528,7 +528,7 @@ def test_wait_open() -> None:
     assert run(scenario()) == pytest.approx(7.0)
 
 
-@pytest.mark.parametrize("failure", [Unsent(), Unavailable(), ServerFailed(), Doubtful()])
+@pytest.mark.parametrize("failure", [Unsent(), Unavailable(), ServerFailed(), Doubtful(), Lost()])
 def test_breaker(failure: Outcome) -> None:
     """Five failures in a row mean the service: one probe at a time, after a growing pause."""
 
@@ -556,7 +556,6 @@ def test_breaker(failure: Outcome) -> None:
         (SUCCESS, 0),
         (Rejected(), 0),
         (AccountRefused(), 0),
-        (Lost(), 0),
         (Throttled(kind=Throttle.RATE, after_s=1), 4),
     ],
 )

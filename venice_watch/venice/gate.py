@@ -320,7 +320,7 @@ class Gate:
             case Succeeded():
                 self._note_answer(begun_at)
                 self._allowed = min(self._ceiling, self._allowed + 1 / self._allowed)
-            case Lost() | Rejected():
+            case Rejected():
                 self._note_answer(begun_at)
             case AccountRefused():
                 self._failures_in_a_row = 0
@@ -332,7 +332,7 @@ class Gate:
                 elif self._rate is None and outcome.kind is Throttle.RATE:
                     await self.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
                 self.pause(outcome.after_s)
-            case Unsent() | Unavailable() | ServerFailed() | Doubtful():
+            case Unsent() | Unavailable() | ServerFailed() | Doubtful() | Lost():
                 self._latest.append((self._clock.monotonic(), who))
                 if isinstance(outcome, Unavailable):
                     self._allowed = max(1.0, self._allowed / 2)
