@@ -1,5 +1,6 @@
 """Every fault there is, for ever and in mixtures: each image ends somewhere, and money adds up."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,9 +213,10 @@ def test_useless_results(place: HurriedPlace, venice: HurriedVenice) -> None:
 
 IMAGES = 300
 CHANCE = 0.01  # of each fault
+SEEDS = range(1, 2 + int(os.environ.get("VENICE_WATCH_EXAMPLES", "0")) // 50)
 
 
-@pytest.mark.parametrize("venice", [(60, 1), (60, 2)], indirect=True)
+@pytest.mark.parametrize("venice", [(60, seed) for seed in SEEDS], indirect=True)
 def test_mixture(place: HurriedPlace, venice: HurriedVenice) -> None:
     """300 images among all the faults: each ends somewhere with its code, and the money adds up."""
     for fault in FAULTS:
@@ -267,7 +269,9 @@ def check_money(place: HurriedPlace, venice: HurriedVenice) -> None:
     certain = money["charged"] + money["lost"]
     lies = venice.totals()["faults"].get(LIES, 0) * PRICE
     assert money["charged"] == len(place.names("outbox")) * PRICE
-    assert certain <= venice.totals()["charged_microusd"] <= certain + money.get("unknown", 0) + lies
+    assert (
+        certain <= venice.totals()["charged_microusd"] <= certain + money.get("unknown", 0) + lies
+    )
     honest = [one for one in venice.upscales() if one["fault"] != LIES]
     paid = Counter(one["image_sha256"] for one in honest if one["charged_microusd"])
     assert max(paid.values()) <= 2, "nobody is paid for three times"
