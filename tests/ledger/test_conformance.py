@@ -663,8 +663,10 @@ def test_rate_memory(opened: Opener) -> None:
 @pytest.mark.parametrize(
     ("closing", "failed"),
     [
-        (FREE, True),
-        (UNKNOWN, True),
+        (FREE, False),  # no answer came: nobody knows of it
+        (UNKNOWN, False),
+        (Closing(outcome="unavailable", charge=Charge.NONE, status=503), True),
+        (Closing(outcome="doubtful", charge=Charge.UNKNOWN, status=524), True),
         (Closing(outcome="rejected", charge=Charge.NONE, status=400), True),
         (Closing(outcome="throttled", charge=Charge.NONE, status=429), True),
         (LOST, False),  # the API sees a success
@@ -673,7 +675,7 @@ def test_rate_memory(opened: Opener) -> None:
     ],
 )
 def test_memory_of_failures(opened: Opener, closing: Closing, *, failed: bool) -> None:
-    """When requests failed is remembered, oldest first, by their end; successes are not."""
+    """When a failure was answered is remembered, oldest first; a success is not, nor silence."""
 
     async def scenario(ledger: Ledger) -> None:
         for path, begun_at, ended_at in (

@@ -286,7 +286,7 @@ class Ledger(Protocol):
         """Return when requests and such questions were sent since `since`, oldest first."""
 
     async def failed_since(self, since: float) -> list[float]:
-        """Return when requests were known to have failed since `since`, oldest first."""
+        """Return when requests were answered by a failure since `since`, oldest first."""
 
     async def waiting(self) -> dict[str, int]:
         """Return how many jobs of each folder are not paid for yet."""
