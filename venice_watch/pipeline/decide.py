@@ -4,7 +4,7 @@ import random
 
 from venice_watch import retry
 from venice_watch.config.model import OnInDoubt
-from venice_watch.job import Attempt
+from venice_watch.job import Attempt, Charge
 from venice_watch.outcome import Blame, Failure, Rejected, Unavailable, Unsent
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.venice.gate import DrainingError
@@ -22,11 +22,13 @@ async def decide(
         return blamed
     attempts = await parts.ledger.attempts(passage.job)
     earlier = [one for one in attempts if one.id != attempt.id]
+    # the same bytes are other work once the server's contract is known: the image's own count, too
+    own_doubts = sum(one.charge in (Charge.UNKNOWN, Charge.LOST) for one in earlier)
     past = retry.Past(
         attempts=passage.job.attempts,
         failures=sum(one.outcome in UNCHARGED for one in earlier),
         server_failures=sum(one.outcome == "server_failed" for one in earlier),
-        doubts=(await parts.ledger.prior(attempt.work_key)).doubts,
+        doubts=max(own_doubts, (await parts.ledger.prior(attempt.work_key)).doubts),
     )
     retries = parts.config.api.retries
     policy = retry.Policy(
