@@ -1,6 +1,7 @@
 """Every fault there is, for ever and in mixtures: each image ends somewhere, and money adds up."""
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests.component.conftest import draw, wait_until
 from tests.component.hurry import HurriedPlace, HurriedVenice, hurried_venice, most_within
+from tests.component.odd_api import OddApi
 from venice_watch.simulator import FAULTS
 
 PRICE = 20_000  # micro-USD for one image at scale 2
@@ -284,3 +286,28 @@ def check_money(place: HurriedPlace, venice: HurriedVenice) -> None:
     }
     twice = {image for image, times in paid.items() if times == 2}
     assert twice <= doubted, "nor twice without a doubt"
+
+
+@pytest.mark.parametrize("venice", [(20, 1)], indirect=True)
+def test_poison(place: HurriedPlace) -> None:
+    """An image that a firewall takes for an attack stops nobody for good, and is given up."""
+    with OddApi() as odd:
+        thread = threading.Thread(target=odd.serve_forever, args=(0.05,))
+        thread.start()
+        odd.image = draw(0, size=(512, 512))
+        odd.disliked = poison = draw(99)
+        place.write(api={"base_url": odd.base_url, "requests_per_minute": 6000, "concurrency": 1})
+        daemon = place.ready()
+        place.drop("poison.png", poison)
+        for number in range(1, 5):
+            daemon.wait_event("account.refused", number)
+            place.drop(f"good-{number}.png", draw(number))
+            place.wait_names("archive", {f"good-{number}.png"})
+        place.wait_names("quarantine", {"poison.png", "poison.png.error.json"})
+        assert daemon.stop() == 0
+        odd.shutdown()
+        thread.join()
+    assert place.report("poison.png")["code"] == "rejected"
+    assert "5 times" in place.report("poison.png")["message"]
+    assert len(odd.paid) == 4
+    assert place.names("inbox") == set()

@@ -45,6 +45,7 @@ class Account:
     ) -> None:
         self.contract = contract
         self.balances: Mapping[str, float] = {}  # what the key can spend, as was said last
+        self.succeeded_at = -math.inf  # when an image got through last, by the wall clock
         self.balance_told = asyncio.Event()  # since somebody cleared it
         self._asked = asyncio.Event()  # set once the first answer, good or bad, is there
         self.refused: str | None = None  # why the account cannot send, in words
@@ -91,6 +92,7 @@ class Account:
     def succeeded(self) -> None:
         """Note that a paid request went through: probing starts afresh."""
         self._probe_s = PROBE_S[0]
+        self.succeeded_at = self._clock.now()
 
     async def learn(self, headers: Mapping[str, str]) -> None:
         """Take over what the headers of an answer say of rate and balance."""
