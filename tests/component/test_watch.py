@@ -209,6 +209,66 @@ def test_mounted_over(place: Place, draw: "Draw", mounted: Callable[..., None]) 
 
 
 @pytest.mark.root
+def test_mounts_are_told_of(place: Place, draw: "Draw", mounted: Callable[..., None]) -> None:
+    """What is mounted or unmounted is noticed at once, however far the next scan is."""
+    mounted(place.inbox)
+    place.write(rescan="1h")
+    daemon = place.ready()
+    drop_and_wait(place, "a.png", draw(1))
+    place.wait_names("archive", {"a.png"})
+    umount(place.inbox)
+    wait_trouble(place, "inbox of photos", "is not mounted")
+    mounted(place.inbox)
+    drop_and_wait(place, "b.png", draw(2))
+    place.wait_names("archive", {"b.png"})
+    mounted(place.inbox)
+    place.drop("c.png", draw(3))
+    daemon.wait_event("folder.remounted")
+    place.wait_names("outbox", {"c.png"})
+    finish(place, daemon, {"a.png", "b.png", "c.png"})
+
+
+def test_reader_that_dies(place: Place, draw: "Draw") -> None:
+    """A folder archived and later pruned ends watchdog's reader: it is replaced by itself."""
+    daemon = start(place)
+    pruned = place.root / "pruned"
+    pruned.mkdir()
+    for round_number in range(3):
+        (place.inbox / "A").mkdir()
+        (place.inbox / "A").rename(pruned / "A")
+        (place.inbox / "A").mkdir()
+        (place.inbox / "A").rmdir()
+        (pruned / "A").rmdir()
+        drop_and_wait(place, f"{round_number}.png", draw(round_number))
+    if daemon.find("library.log"):  # its last words
+        daemon.wait_event("watch.lost")
+    finish(place, daemon, {"0.png", "1.png", "2.png"})
+
+
+@pytest.mark.root
+def test_original_of_an_inbox_that_is_away(
+    place: Place, draw: "Draw", mounted: Callable[..., None]
+) -> None:
+    """A result that comes while its inbox is away is delivered; the original is put away later."""
+    disk = place.root / "disk"
+    disk.mkdir()
+    bind = ("mount", "--bind", str(disk))
+    mounted(place.inbox, *bind)
+    place.venice.change(latency_s=3.0)
+    daemon = start(place)
+    place.drop("a.png", draw(1))
+    place.venice.wait(received=1)
+    umount(place.inbox)
+    place.wait_names("outbox", {"a.png"})
+    assert "inbox is away" in daemon.wait_event("original.stuck")["error"]
+    assert daemon.stop() == 0
+    mounted(place.inbox, *bind)
+    daemon = place.ready()
+    place.wait_names("archive", {"a.png"})
+    finish(place, daemon, {"a.png"})
+
+
+@pytest.mark.root
 def test_word_of_a_person(place: Place, draw: "Draw", mounted: Callable[..., None]) -> None:
     """An inbox that left its share for good is taken as it is on a person's word, given once."""
     mounted(place.inbox)
@@ -386,6 +446,65 @@ def test_watches_exhausted_later(
     daemon.wait_event("watch.attached_again")
     drop_and_wait(place, "sub2/b.png", draw(8))
     finish(place, daemon, {"sub0/a.png", "sub1/a.png", "sub2/a.png", "sub2/b.png"})
+
+
+# --- false alarms --------------------------------------------------------------------------------
+
+
+def test_no_false_alarm(place: Place, draw: "Draw") -> None:
+    """What programs do with files on a local disk is never taken for a blind watch."""
+    if os.statvfs(place.inbox).f_flag & os.ST_NOATIME:
+        pytest.skip("this file system keeps no times of access, by which a scan is seen here")
+    place.write(rescan="1s", originals="keep", archive=None)
+    daemon = place.ready()
+    outside = place.root / "outside"
+    names = set()
+
+    def tree(number: int) -> None:
+        for leaf in range(3):
+            path = outside / f"t{number}" / f"f{leaf}" / "x.png"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(draw(10 * number + leaf))
+            names.add(f"t{number}/f{leaf}/x.png")
+
+    names |= {"slow.png", "again.png", "again-1.png"}
+    place.drop("again.png", draw(200))
+    with (place.inbox / "slow.png").open("wb") as slow:
+        slow.write(draw(201))
+        slow.flush()
+        for number in range(4):
+            tree(number)
+            shutil.copytree(outside / f"t{number}", place.inbox / f"t{number}")
+            tree(number + 4)
+            (outside / f"t{number + 4}").rename(place.inbox / f"t{number + 4}")
+            place.wait_names("outbox", {f"t{number + 4}/f2/x.png"})
+            (place.inbox / f"gone{number}.png.part").write_bytes(b"x")
+            (place.inbox / f"gone{number}.png.part").unlink()
+            place.drop(f"{number}.txt", b"no image")
+            if number == 2:
+                place.drop("again.png", draw(202))
+            # three scans later
+            known = len(daemon.find("image.completed"))
+            place.drop(f"turn{number}.png", draw(210 + number))
+            names.add(f"turn{number}.png")
+            daemon.wait_event("image.completed", known + 1)
+            wait_scans(place, 3)
+    place.wait_names("outbox", names)
+    wait_scans(place, 3)
+    finish(place, daemon, names)
+    for event in ("watch.lost", "watch.missed", "watch.failed", "folder.unreadable"):
+        assert not daemon.find(event)
+
+
+def wait_scans(place: Place, count: int) -> None:
+    """Wait until the inbox was looked through so many times more, each a second after the last.
+
+    What the scan alone can see tells: the access time of the inbox, set back before each look.
+    """
+    for _ in range(count):
+        status = place.inbox.stat()
+        os.utime(place.inbox, ns=(0, status.st_mtime_ns))
+        wait_until(lambda: place.inbox.stat().st_atime_ns != 0, "the inbox is looked through")
 
 
 # --- files that come from elsewhere --------------------------------------------------------------

@@ -36,6 +36,7 @@ from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
+from venice_watch.service.logs import lead_threads
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
@@ -182,6 +183,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         ignore_lease_breaks()
+        lead_threads(self._log)
         spool = self._config.state_dir / SPOOL_NAME
         # a share that hangs holds up its own folder's files, not everybody's
         threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="files")

@@ -144,7 +144,7 @@ class Keeper:
             await asyncio.to_thread(observer.start, recursive=self._folder.recursive)
         except (OSError, RuntimeError) as exc:  # the kernel's limits, or no more threads
             await asyncio.to_thread(observer.stop)
-            await self._give_up(_say(exc))
+            await self._give_up(say(exc))
         else:
             self._observer = observer
 
@@ -219,7 +219,7 @@ class Keeper:
             return math.inf
         error = await asyncio.to_thread(observer.try_watch, min(lasting or missing))
         if error is not None and error.errno in LIMITS:
-            await self._give_up(_say(error))
+            await self._give_up(say(error))
         elif lasting and self._rebuilt:
             await self._give_up(f"{len(lasting)} folders cannot be watched, such as {min(lasting)}")
         elif lasting:
@@ -269,7 +269,7 @@ class Keeper:
         self._distrusted = True
 
 
-def _say(error: OSError | RuntimeError) -> str:
+def say(error: OSError | RuntimeError) -> str:
     """Say why there is no watch, and where a limit is reached, what to run."""
     if not isinstance(error, OSError) or error.errno not in LIMITS:
         return str(error)
