@@ -43,6 +43,7 @@ class OddApi(socketserver.ThreadingTCPServer):
         self.key_answer = (b"200 OK", RATE)  # to the question for rate and balances
         self.contract_answer = (b"400 Bad Request", OLDER_CONTRACT)  # to an upscale without image
         self.paid_headers: Headers = []
+        self.disliked = b"\0never\0"  # a request with these bytes in it is answered 403
         self.heads: list[bytes] = []
         self.paid: list[bytes] = []  # the bodies of the requests answered with the image
         self._lock = threading.Lock()
@@ -53,8 +54,10 @@ class OddApi(socketserver.ThreadingTCPServer):
             self.heads.append(head)
             is_upscale = b"/image/upscale" in head.split(b"\r\n", 1)[0]
             is_paid = is_upscale and b"multipart/form-data" in head
-            if is_paid:
+            if is_paid and self.disliked not in body:
                 self.paid.append(body)
+        if is_paid and self.disliked in body:
+            return _written(b"403 Forbidden", b"text/html", b"<title>Blocked</title>", [])
         if is_paid:
             return _written(b"200 OK", b"image/png", self.image, self.paid_headers)
         time.sleep(self.free_wait_s)

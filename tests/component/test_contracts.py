@@ -182,3 +182,24 @@ def test_preset_that_is_taken_again(place: "Place", venice: "Venice", draw: "Dra
     assert daemon.find("folder.held") == []
     assert daemon.stop() == 0
     assert venice.totals()["charges"] == 2
+
+
+def test_doubt_from_before_the_contract_was_known(place: "Place", venice: "Venice") -> None:
+    """An image is resent once, ever, whatever is learned of the contract between two doubts."""
+    place.write(api={"contract": "auto"})
+    picture = place.draw(1)
+    place.drop("a.png", picture)
+    venice.fail("rejected")  # the question for the contract: it stays unknown
+    venice.fail("hang_charged")
+    daemon = place.start()
+    assert daemon.wait_event("account.ready")["contract"] == "unknown"
+    venice.wait(charges=1)
+    daemon.kill()
+    venice.fail("timeout_524", times=None, after=1)  # the question is answered this time
+    daemon = place.start()
+    assert daemon.wait_event("account.ready")["contract"] == "enhance"
+    place.wait_names("quarantine", {"a.png", "a.png.error.json"})
+    assert daemon.stop() == 0
+    assert place.report("a.png")["code"] == "in_doubt"
+    assert place.read("quarantine")["a.png"] == picture
+    assert venice.totals()["charges"] == 2

@@ -1,5 +1,7 @@
 """Every fault there is, for ever and in mixtures: each image ends somewhere, and money adds up."""
 
+import os
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +10,12 @@ import pytest
 
 from tests.component.conftest import draw, wait_until
 from tests.component.hurry import HurriedPlace, HurriedVenice, hurried_venice, most_within
+from tests.component.odd_api import OddApi
 from venice_watch.simulator import FAULTS
 
 PRICE = 20_000  # micro-USD for one image at scale 2
 IMPATIENT = {
-    "timeouts": {"connect": "2s", "write": "5s", "read": "5s", "total": "20s"},
+    "timeouts": {"connect": "30s", "write": "30s", "read": "30s", "total": "90s"},
     "retries": {"attempts": 3, "base": "1s", "max": "5s"},
     "concurrency": 2,
 }
@@ -191,13 +194,31 @@ def test_waits_for_ever(siege: Siege, venice: HurriedVenice, faults: tuple[str, 
     assert siege.daemon.stop() == 0
 
 
+@pytest.mark.parametrize("venice", [(40, 1)], indirect=True)
+def test_useless_results(place: HurriedPlace, venice: HurriedVenice) -> None:
+    """A server that charges for results of no use is not paid for all that waits, twice each."""
+    venice.fail("ok_jpeg_as_png", times=None)
+    pictures = place.drop_many(40)
+    daemon = place.ready()
+    venice.wait(charges=6)
+    venice.hurry.sleep(100)
+    paid = venice.totals()["charges"]
+    assert paid <= 10, "at once, after 5, 10, 20, 40 and 80 seconds"
+    venice.heal()
+    place.wait_rows(ENDED, len(pictures))
+    assert daemon.stop() == 0
+    check_files(place, pictures)
+    check_money(place, venice)
+
+
 # --- mixtures ------------------------------------------------------------------------------------
 
 IMAGES = 300
 CHANCE = 0.01  # of each fault
+SEEDS = range(1, 2 + int(os.environ.get("VENICE_WATCH_EXAMPLES", "0")) // 50)
 
 
-@pytest.mark.parametrize("venice", [(60, 1), (60, 2)], indirect=True)
+@pytest.mark.parametrize("venice", [(60, seed) for seed in SEEDS], indirect=True)
 def test_mixture(place: HurriedPlace, venice: HurriedVenice) -> None:
     """300 images among all the faults: each ends somewhere with its code, and the money adds up."""
     for fault in FAULTS:
@@ -250,7 +271,9 @@ def check_money(place: HurriedPlace, venice: HurriedVenice) -> None:
     certain = money["charged"] + money["lost"]
     lies = venice.totals()["faults"].get(LIES, 0) * PRICE
     assert money["charged"] == len(place.names("outbox")) * PRICE
-    assert certain <= venice.totals()["charged_microusd"] <= certain + money["unknown"] + lies
+    assert (
+        certain <= venice.totals()["charged_microusd"] <= certain + money.get("unknown", 0) + lies
+    )
     honest = [one for one in venice.upscales() if one["fault"] != LIES]
     paid = Counter(one["image_sha256"] for one in honest if one["charged_microusd"])
     assert max(paid.values()) <= 2, "nobody is paid for three times"
@@ -263,3 +286,28 @@ def check_money(place: HurriedPlace, venice: HurriedVenice) -> None:
     }
     twice = {image for image, times in paid.items() if times == 2}
     assert twice <= doubted, "nor twice without a doubt"
+
+
+@pytest.mark.parametrize("venice", [(20, 1)], indirect=True)
+def test_poison(place: HurriedPlace) -> None:
+    """An image that a firewall takes for an attack stops nobody for good, and is given up."""
+    with OddApi() as odd:
+        thread = threading.Thread(target=odd.serve_forever, args=(0.05,))
+        thread.start()
+        odd.image = draw(0, size=(512, 512))
+        odd.disliked = poison = draw(99)
+        place.write(api={"base_url": odd.base_url, "requests_per_minute": 6000, "concurrency": 1})
+        daemon = place.ready()
+        place.drop("poison.png", poison)
+        for number in range(1, 5):
+            daemon.wait_event("account.refused", number)
+            place.drop(f"good-{number}.png", draw(number))
+            place.wait_names("archive", {f"good-{number}.png"})
+        place.wait_names("quarantine", {"poison.png", "poison.png.error.json"})
+        assert daemon.stop() == 0
+        odd.shutdown()
+        thread.join()
+    assert place.report("poison.png")["code"] == "rejected"
+    assert "5 times" in place.report("poison.png")["message"]
+    assert len(odd.paid) == 4
+    assert place.names("inbox") == set()

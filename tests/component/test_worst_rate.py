@@ -53,7 +53,7 @@ def rate_used(sent: list[float]) -> float:
 @pytest.mark.parametrize(
     ("venice", "number", "contract", "used_min"),
     [
-        (8, signal.SIGTERM, "enhance", USED_MIN),
+        (6, signal.SIGTERM, "enhance", USED_MIN),
         (8, signal.SIGKILL, "auto", USED_MIN),  # the free questions for the contract count as well
     ],
     indirect=["venice"],

@@ -35,7 +35,7 @@ from venice_watch.intake import tracker
 from venice_watch.ledger import connection
 from venice_watch.pipeline import failures, line, send
 from venice_watch.service import logs
-from venice_watch.venice import account, classify, gate
+from venice_watch.venice import account, classify, gate, headers
 
 DIED = 70  # of an error that nobody caught; a restart must be enough to go on
 SHORT_S = 0.01  # instead of the seconds that a person's disk is given
@@ -56,7 +56,8 @@ SHORTENED = (
     (failures, "BUG_S", SHORT_S),
     (line, "RESEND_AFTER_DEATH_S", SHORT_S),
     (classify, "RATE_WAIT_S", SHORT_S),
-    (classify, "WAIT_MIN_S", SHORT_S),
+    (headers, "WAIT_MIN_S", SHORT_S),
+    (gate, "FAILURES_WINDOW_S", SHORT_S),
     (gate, "SERVICE_PAUSE_S", (SHORT_S, SHORT_S)),
     (retry, "UNAVAILABLE_S", (SHORT_S, SHORT_S)),
     (retry, "SERVER_FAILED_S", (SHORT_S, SHORT_S)),

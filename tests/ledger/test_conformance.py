@@ -663,8 +663,10 @@ def test_rate_memory(opened: Opener) -> None:
 @pytest.mark.parametrize(
     ("closing", "failed"),
     [
-        (FREE, True),
-        (UNKNOWN, True),
+        (FREE, False),  # no answer came: nobody knows of it
+        (UNKNOWN, False),
+        (Closing(outcome="unavailable", charge=Charge.NONE, status=503), True),
+        (Closing(outcome="doubtful", charge=Charge.UNKNOWN, status=524), True),
         (Closing(outcome="rejected", charge=Charge.NONE, status=400), True),
         (Closing(outcome="throttled", charge=Charge.NONE, status=429), True),
         (LOST, False),  # the API sees a success
@@ -673,7 +675,7 @@ def test_rate_memory(opened: Opener) -> None:
     ],
 )
 def test_memory_of_failures(opened: Opener, closing: Closing, *, failed: bool) -> None:
-    """When requests failed is remembered, oldest first, by their end; successes are not."""
+    """When a failure was answered is remembered, oldest first; a success is not, nor silence."""
 
     async def scenario(ledger: Ledger) -> None:
         for path, begun_at, ended_at in (
@@ -2242,6 +2244,23 @@ def test_recovery(opened: Opener) -> None:
 
     asyncio.run(before())
     asyncio.run(after())
+
+
+def test_recovery_after_a_wrong_clock(opened: Opener) -> None:
+    """What was to wait by a clock that was years ahead is due; what waits by rights goes on so."""
+
+    async def scenario(ledger: Ledger) -> None:
+        waits = {"ahead": NOW + 1e8, "day": NOW + 86_400, "soon": NOW + 5}
+        for path, until in waits.items():
+            job = await executing(ledger, path)
+            await ledger.retry(job, None, None, until=until, counted=False, message="", now=NOW)
+        job, attempt = await sending(ledger, "doubted")
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW + 1e8, now=NOW)
+        await ledger.recover(now=NOW)
+        due = {job.path: job.available_at for job in await ledger.active("photos")}
+        assert due == waits | {"ahead": NOW, "doubted": NOW}
+
+    run(opened, scenario)
 
 
 def test_recovery_fences(opened: Opener) -> None:

@@ -22,7 +22,7 @@ from venice_watch.outcome import (
     Unavailable,
     Unsent,
 )
-from venice_watch.venice.gate import FAILURES_WINDOW_S, WINDOW_S, DrainingError, Gate
+from venice_watch.venice.gate import FAILURES_MAX, FAILURES_WINDOW_S, WINDOW_S, DrainingError, Gate
 
 MINUTE_S = 60.0
 
@@ -473,6 +473,33 @@ def test_close_while_halted() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("rated", [False, True])
+def test_close_ends_questions(*, rated: bool) -> None:
+    """A question that waits for its time is let go at the end, and none is asked any more."""
+
+    async def scenario() -> None:
+        gate = await opened(rate=1)
+        gate.pause(1_000)
+        for _ in range(FAILURES_MAX):
+            gate.count_failure()
+
+        async def ask() -> None:
+            async with gate.question(rated=rated):
+                pass
+
+        waiting = asyncio.create_task(ask())
+        await settle()
+        assert not waiting.done()
+        await gate.close()
+        with pytest.raises(DrainingError):
+            await waiting
+        with pytest.raises(DrainingError):
+            await ask()
+        assert asyncio.get_running_loop().time() == 0
+
+    run(scenario())
+
+
 def test_wait_open() -> None:
     """Whoever waits for the account alone goes on when it is lifted, and ends with the gate."""
 
@@ -501,7 +528,7 @@ def test_wait_open() -> None:
     assert run(scenario()) == pytest.approx(7.0)
 
 
-@pytest.mark.parametrize("failure", [Unsent(), Unavailable(), ServerFailed(), Doubtful()])
+@pytest.mark.parametrize("failure", [Unsent(), Unavailable(), ServerFailed(), Doubtful(), Lost()])
 def test_breaker(failure: Outcome) -> None:
     """Five failures in a row mean the service: one probe at a time, after a growing pause."""
 
@@ -529,7 +556,6 @@ def test_breaker(failure: Outcome) -> None:
         (SUCCESS, 0),
         (Rejected(), 0),
         (AccountRefused(), 0),
-        (Lost(), 0),
         (Throttled(kind=Throttle.RATE, after_s=1), 4),
     ],
 )

@@ -257,7 +257,8 @@ class Ledger(Protocol):
     async def recover(self, *, now: float) -> list[OpenAttempt]:
         """Take over after a death and return the requests that were under way.
 
-        Executing jobs without an open attempt wait again; staged ones are due at once.
+        Executing jobs without an open attempt wait again; staged ones are due at once, and so is
+        what would wait for longer than anything may: a clock that was ahead has been put right.
         """
 
     async def spooled(self) -> list[str]:
@@ -285,7 +286,7 @@ class Ledger(Protocol):
         """Return when requests and such questions were sent since `since`, oldest first."""
 
     async def failed_since(self, since: float) -> list[float]:
-        """Return when requests were known to have failed since `since`, oldest first."""
+        """Return when requests were answered by a failure since `since`, oldest first."""
 
     async def waiting(self) -> dict[str, int]:
         """Return how many jobs of each folder are not paid for yet."""

@@ -211,11 +211,13 @@ class Questions(Connection):
 
     @verb
     def failed_since(self, since: float) -> list[float]:
-        """Return when requests were known to have failed since `since`, oldest first."""
+        """Return when requests were answered by a failure since `since`, oldest first."""
         rows = self._execute(
             # one that ended lately began within the hour: no timeout is longer
             "SELECT ended_at FROM attempts WHERE started_at >= ? AND ended_at >= ? "
-            "AND outcome NOT IN ('succeeded', 'adopted', 'lost') ORDER BY ended_at",
+            # where no answer came, as after a death, the API need not have counted anything
+            "AND status IS NOT NULL AND outcome NOT IN ('succeeded', 'adopted', 'lost') "
+            "ORDER BY ended_at",
             (since - REQUEST_S_MAX, since),
         )
         return [float(row[0]) for row in rows]

@@ -40,6 +40,7 @@ from venice_watch.ledger.rows import (
 )
 from venice_watch.ledger.steps import Steps
 
+WAIT_S_MAX = 86_400.0  # the longest that can be configured between two attempts
 QUESTIONS_S = 86_400.0  # for how long free questions are remembered; the rate needs a minute
 RESEND_WAITS_S = 600.0  # at most, for what else is due in its folders
 
@@ -340,9 +341,10 @@ class SqliteLedger(Steps):
             (now, now),
         )
         self._execute(
-            "UPDATE jobs SET available_at = ? WHERE state = 'staged' OR state = 'available' "
-            "AND available_at = 8e12",
-            (now,),
+            # parked ones too; and those of a clock that was far ahead, and was put right
+            "UPDATE jobs SET available_at = ? WHERE state = 'staged' OR "
+            "state IN ('available', 'in_doubt') AND available_at > ?",
+            (now, now + WAIT_S_MAX),
         )
         rows = self._execute(
             f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE ended_at IS NULL ORDER BY id"  # noqa: S608

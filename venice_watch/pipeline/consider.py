@@ -24,7 +24,6 @@ from venice_watch.parameters import Contract, Parameters
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
 RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
 SPOOL_SPARE_BYTES = 16_000_000  # on the spool's disk beside the results, for the ledger
-HELD_S = 10.0  # between free looks at a folder that waits for a person
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
 
 
@@ -33,12 +32,12 @@ class HeldError(VeniceWatchError):
 
 
 class FolderHeldError(HeldError):
-    """All of its folder must wait; at least `look_s` seconds, until it is looked at again.
+    """All of its folder must wait; at least `look_s` seconds (None: the usual), until a look.
 
     `refused`: by the server, so that looking is not enough.
     """
 
-    def __init__(self, why: str, look_s: float = HELD_S, *, refused: bool = False) -> None:
+    def __init__(self, why: str, look_s: float | None = None, *, refused: bool = False) -> None:
         super().__init__(why)
         self.look_s = look_s
         self.refused = refused

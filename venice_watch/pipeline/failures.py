@@ -35,6 +35,7 @@ from venice_watch.pipeline.send import (
 from venice_watch.rules import skips_undecoded
 from venice_watch.venice.gate import DrainingError
 
+HELD_S = 10.0  # between free looks at a folder that waits for a person
 REFUSED_S = 300.0  # between requests of a folder whose parameters the server does not know
 TROUBLE_S = (1.0, 120.0)  # between these while an image is held or cannot be read
 DELIVERY_S = 10.0  # between tries to deliver while the outbox is in trouble
@@ -318,7 +319,8 @@ def _hold_folder(parts: Parts, passage: Passage, error: FolderHeldError) -> None
     earlier = parts.tally.held.get(name)
     if earlier is None or earlier.why != str(error):
         passage.log.error("folder.held", reason=str(error))
-    until = parts.clock.monotonic() + error.look_s
+    look_s = HELD_S if error.look_s is None else error.look_s
+    until = parts.clock.monotonic() + look_s
     parts.tally.held[name] = Hold(why=str(error), until=until, refused=error.refused)
 
 

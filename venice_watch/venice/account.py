@@ -5,6 +5,7 @@ for the account's sake; then the free endpoint is asked now and again until it i
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from venice_watch.clock import Clock
 from venice_watch.parameters import PRICES, Contract, price_microusd
 from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
 from venice_watch.venice.figures import read_credit
-from venice_watch.venice.gate import Gate
+from venice_watch.venice.gate import DrainingError, Gate
 from venice_watch.venice.headers import read_allowance
 
 PROBE_S = (5.0, 120.0)  # between these, doubling, while the account cannot send
@@ -44,6 +45,7 @@ class Account:
     ) -> None:
         self.contract = contract
         self.balances: Mapping[str, float] = {}  # what the key can spend, as was said last
+        self.succeeded_at = -math.inf  # when an image got through last, by the wall clock
         self.balance_told = asyncio.Event()  # since somebody cleared it
         self._asked = asyncio.Event()  # set once the first answer, good or bad, is there
         self.refused: str | None = None  # why the account cannot send, in words
@@ -90,6 +92,7 @@ class Account:
     def succeeded(self) -> None:
         """Note that a paid request went through: probing starts afresh."""
         self._probe_s = PROBE_S[0]
+        self.succeeded_at = self._clock.now()
 
     async def learn(self, headers: Mapping[str, str]) -> None:
         """Take over what the headers of an answer say of rate and balance."""
@@ -101,7 +104,8 @@ class Account:
     async def is_reachable(self) -> bool:
         """Ask for free whether the server is there at all; False makes the gate wait longer.
 
-        While the service is down, this is what saves the next image from being in doubt.
+        While the service is down, this is what saves the next image from being in doubt. Raises
+        DrainingError.
         """
         facts = await self._read_facts()
         if facts.status in REFUSED:
@@ -116,7 +120,7 @@ class Account:
     async def look_for_contract(self, *, sent_at: float) -> bool:
         """Ask again which contract the server has, if nobody has since `sent_at` (wall clock).
 
-        False: the server could not tell just now.
+        False: the server could not tell just now. Raises DrainingError.
         """
         if not self._finds_contract:
             return True
@@ -148,8 +152,9 @@ class Account:
             await self._clock.sleep(KEEP_S)
             if self._gate.halted is None:
                 # the newer contract ignores in silence what it does not know: nothing else tells
-                await self.look_for_contract(sent_at=self._clock.now())
-                await self._read_prices()
+                with contextlib.suppress(DrainingError):
+                    await self.look_for_contract(sent_at=self._clock.now())
+                    await self._read_prices()
 
     async def _read_facts(self) -> KeyFacts:
         async with self._gate.question():
@@ -192,6 +197,8 @@ class Account:
     async def _try_probe(self) -> bool:
         try:
             return await self._probe()
+        except DrainingError:
+            return False
         except Exception:  # noqa: BLE001 - nothing a server says may end the daemon
             self._log.exception("account.bug")
             return False

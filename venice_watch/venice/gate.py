@@ -112,7 +112,7 @@ class Gate:
         self._failures_in_a_row = 0
         self._last_words = ""  # of the latest of them
         self._latest: deque[tuple[float, int | None]] = deque(maxlen=BLAME_OUTCOMES)
-        self._closed = False
+        self._closed = asyncio.Event()  # no more turns are given
         self._halted: str | None = "the API was not asked yet"
         self._numbers = itertools.count()
         self._waiting: list[_Waiter] = []  # in the order of their turns
@@ -192,23 +192,25 @@ class Gate:
     async def wait_open(self) -> None:
         """Wait until the account may send, whatever else is in the way. Raises DrainingError."""
         await self._open.wait()
-        if self._closed:
+        if self._closed.is_set():
             raise DrainingError("the program is about to stop")
 
     @contextlib.asynccontextmanager
     async def question(self, *, rated: bool = False) -> AsyncIterator[Turn]:
         """Wait until a free question may be asked, which no halt keeps back.
 
-        A `rated` one goes to the address whose requests the API counts.
+        A `rated` one goes to the address whose requests the API counts. Raises DrainingError.
         """
         while True:
+            if self._closed.is_set():
+                raise DrainingError("the program is about to stop")
             now = self._clock.monotonic()
             most = max(1, FAILURES_MAX - self.in_flight)  # they may fail as well
             wait_s = self._failed.wait_s(most, now)
             wait_s = max(wait_s, self._wait_for_rate_s(now)) if rated else wait_s
             if wait_s == 0:
                 break
-            await self._clock.sleep(wait_s)
+            await self._sleep_unless_closed(wait_s)
         turn = Turn(self._sent, self._clock)
         if rated:
             turn.use()
@@ -217,9 +219,20 @@ class Gate:
         finally:
             turn.end()
 
+    async def _sleep_unless_closed(self, seconds: float) -> None:
+        tasks = [
+            asyncio.ensure_future(self._clock.sleep(seconds)),
+            asyncio.ensure_future(self._closed.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+
     def _wait_s(self, waiter: _Waiter) -> float | None:
         """Return 0 for a turn now, seconds until one may be had, or None: when told."""
-        if self._closed:
+        if self._closed.is_set():
             raise DrainingError("the program is about to stop")
         if self._halted is not None:
             return None
@@ -307,7 +320,7 @@ class Gate:
             case Succeeded():
                 self._note_answer(begun_at)
                 self._allowed = min(self._ceiling, self._allowed + 1 / self._allowed)
-            case Lost() | Rejected():
+            case Rejected():
                 self._note_answer(begun_at)
             case AccountRefused():
                 self._failures_in_a_row = 0
@@ -319,7 +332,7 @@ class Gate:
                 elif self._rate is None and outcome.kind is Throttle.RATE:
                     await self.learn_rate(DEFAULT_REQUESTS_PER_MINUTE)
                 self.pause(outcome.after_s)
-            case Unsent() | Unavailable() | ServerFailed() | Doubtful():
+            case Unsent() | Unavailable() | ServerFailed() | Doubtful() | Lost():
                 self._latest.append((self._clock.monotonic(), who))
                 if isinstance(outcome, Unavailable):
                     self._allowed = max(1.0, self._allowed / 2)
@@ -355,7 +368,7 @@ class Gate:
     async def halt(self, reason: str) -> None:
         """Send nothing for anybody until lifted."""
         self._halted = reason
-        if not self._closed:
+        if not self._closed.is_set():
             self._open.clear()
         self._tell()
 
@@ -367,6 +380,6 @@ class Gate:
 
     async def close(self) -> None:
         """Give no more turns; who waits gets DrainingError."""
-        self._closed = True
+        self._closed.set()
         self._open.set()
         self._tell()
