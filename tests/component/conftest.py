@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,10 +105,17 @@ class Venice:
 class Program:
     """A running `venice-watch`: its log as it comes, and its end."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        wrapper: Sequence[str] = (),
+    ) -> None:
         self.arguments = arguments
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "venice_watch", *arguments],
+            [*wrapper, sys.executable, "-m", "venice_watch", *arguments],
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,

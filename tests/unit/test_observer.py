@@ -130,3 +130,23 @@ def test_another_root_is_noticed(tmp_path: Path, anew: bool) -> None:  # noqa: F
             await asyncio.to_thread(observer.stop)
 
     asyncio.run(main())
+
+
+def test_folders_that_are_not_watched(tmp_path: Path) -> None:
+    """It tells which folders it watches, and why the kernel would not watch another one."""
+
+    async def main() -> None:
+        (tmp_path / "sub" / "leaf").mkdir(parents=True)
+        observer = NativeObserver(tmp_path, asyncio.get_running_loop(), lambda: None)
+        await asyncio.to_thread(observer.start, recursive=True)
+        try:
+            assert observer.unwatched(["", "sub", "sub/leaf", "other"]) == ["other"]
+            assert observer.try_watch("sub") is None
+            refused = observer.try_watch("other")
+            assert isinstance(refused, FileNotFoundError)
+            assert observer.unwatched(["", "sub", "sub/leaf"]) == []
+        finally:
+            await asyncio.to_thread(observer.stop)
+        assert observer.unwatched([""]) == [""]
+
+    asyncio.run(main())

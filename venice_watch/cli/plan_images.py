@@ -5,6 +5,7 @@ ledger is only read.
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -28,7 +29,6 @@ from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.parameters import Contract, price_microusd
 from venice_watch.pipeline import consider, deliver, reuse
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
-from venice_watch.pipeline.mounted import look_at
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
 
@@ -65,7 +65,7 @@ class Planner:
         self._kept_bytes = await asyncio.to_thread(_size_bytes, self._spool)
         plan = FolderPlan(folder=folder)
         try:
-            found = await asyncio.to_thread(look.scan, folder.inbox, recursive=folder.recursive)
+            found = await asyncio.to_thread(self._scan, folder)
         except OSError as exc:
             plan.trouble = f"{folder.inbox}: {exc.strerror}"
             return plan, await self._take_active(plan, {})
@@ -197,10 +197,16 @@ class Planner:
         )
         deliver.refuse_conflict(folder, job, facts)
 
+    def _scan(self, folder: Folder) -> look.Survey:
+        _, away = mounts.look_at(folder.inbox, self._mounts.get(str(folder.inbox)))
+        if away is not None:
+            raise OSError(errno.ENODEV, away)
+        return look.scan(folder.inbox, recursive=folder.recursive)
+
     def _hold_unless_ready(self, folder: Folder, case: Case) -> None:
         assert case.admitted is not None, "admitted before"
         for root in consider.targets(folder).values():
-            if root.is_dir() and (away := look_at(root, self._mounts.get(str(root)))[1]):
+            if root.is_dir() and (away := mounts.look_at(root, self._mounts.get(str(root)))[1]):
                 raise FolderHeldError(f"{root}: {away}")
         spool = self._spool
         wanted = consider.result_bytes_max(case.admitted.fit) * self._config.api.concurrency
@@ -244,7 +250,7 @@ class Planner:
                 for folder in self._config.folders:
                     if place.is_relative_to(folder.outbox):
                         mounted = self._mounts.get(str(folder.outbox))
-                        away = look_at(folder.outbox, mounted)[1] or away
+                        away = mounts.look_at(folder.outbox, mounted)[1] or away
                 if reuse.is_at(place, earlier):
                     return str(place)
             except OSError as exc:

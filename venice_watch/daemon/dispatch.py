@@ -121,7 +121,12 @@ class Dispatcher:
         )
 
     def _may_try(self, name: str, now: float) -> bool:
-        """Tell whether a folder is not held, or may try one image to see whether it still is."""
+        """Tell whether a folder is not held, or may try one image to see whether it still is.
+
+        One whose inbox is away is not asked for files until it is back.
+        """
+        if self._parts.trackers[name].root.away:
+            return False
         hold = self._parts.tally.held.get(name)
         return hold is None or (now >= hold.until and self._busy[name] == 0)
 

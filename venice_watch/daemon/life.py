@@ -27,6 +27,7 @@ from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
+from venice_watch.intake.mounts import ACCEPTANCE
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Job
 from venice_watch.ledger import Ledger
@@ -35,6 +36,7 @@ from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
+from venice_watch.service.logs import lead_threads
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
@@ -181,6 +183,7 @@ class Daemon:
 
     async def _recover(self) -> None:
         ignore_lease_breaks()
+        lead_threads(self._log)
         spool = self._config.state_dir / SPOOL_NAME
         # a share that hangs holds up its own folder's files, not everybody's
         threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="files")
@@ -202,6 +205,10 @@ class Daemon:
             self._log.warning("leftovers.stay", folder=SPOOL_NAME, error=str(exc))
 
     async def _clear_leftovers(self, folder: Folder) -> None:
+        if (await self._trackers[folder.name].root.look()) is not None:
+            # where it was mounted is remembered anew: the word was for once, not for ever
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread((folder.inbox / ACCEPTANCE).unlink)
         for root in (folder.outbox, folder.quarantine, folder.archive):
             if root is None:
                 continue
@@ -270,7 +277,9 @@ class Daemon:
             - held[name]
             > 0
             for name, count in counts.items()
-            if name in self._folders and name not in tally.held
+            if name in self._folders
+            and name not in tally.held
+            and not self._trackers[name].root.away
         )
 
     # --- beside the work -------------------------------------------------------------------------

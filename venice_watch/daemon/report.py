@@ -60,9 +60,9 @@ async def summarise(parts: Parts, left: Mapping[str, str]) -> Summary:
         left=left,
         refused=parts.account.refused,
         troubles={
-            name: tracker.trouble
+            name: tracker.root.trouble
             for name, tracker in parts.trackers.items()
-            if tracker.trouble is not None
+            if tracker.root.trouble is not None
         },
     )
 
@@ -111,8 +111,10 @@ def _troubles(parts: Parts) -> list[tuple[str, str]]:
         why = f"reached; sending goes on at {again}, or after a restart with a larger budget"
         found.append((f"budget of {budget.whose} for this {budget.limit.period}", why))
     for name, tracker in parts.trackers.items():
-        if tracker.trouble is not None:
-            found.append((f"inbox of {name}", tracker.trouble))
+        if tracker.root.trouble is not None:
+            found.append((f"inbox of {name}", tracker.root.trouble))
+        if tracker.watch.trouble is not None:
+            found.append((f"watch of {name}", tracker.watch.trouble))
     found += [
         (f"folder {name}", hold.why) for name, hold in tally.held.items() if hold.budget is None
     ]

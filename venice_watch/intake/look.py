@@ -34,6 +34,7 @@ class Survey:
     """What one scan found; `complete` is False where a folder could not be read."""
 
     device: int
+    folders: list[str] = field(default_factory=list)  # that were looked into; the root is ""
     files: dict[str, Signature] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     troubles: list[str] = field(default_factory=list)
@@ -76,6 +77,7 @@ def scan(root: Path, relative: str = "", *, recursive: bool) -> Survey:
         try:
             with opened_folder(root, folder) as descriptor:
                 waiting += _scan_folder(descriptor, folder, survey, recursive=recursive)
+            survey.folders.append(folder)
         except OSError as exc:
             if folder == relative:
                 raise

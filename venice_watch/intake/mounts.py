@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from venice_watch.files.place import TEMPORARY
+
+ACCEPTANCE = f"{TEMPORARY}here"  # a person's word that a folder is right as it is
 # local file systems whose events and leases were measured to be right; all others are scanned
 TRUSTED = frozenset("ext2 ext3 ext4 xfs btrfs f2fs zfs tmpfs ramfs overlay bcachefs".split())
 NETWORK = frozenset("nfs nfs4 cifs smb3 smbfs 9p ceph glusterfs afs ncpfs lustre".split())
@@ -44,6 +47,20 @@ def mount_point_of(folder: Path) -> str:
             break
         mount = around
     return "" if mount is None else mount.point
+
+
+def look_at(root: Path, earlier: str | None) -> tuple[str, str | None]:
+    """Return where a folder is mounted, and why it is not the one it was, or None; blocks.
+
+    `earlier` is where it was mounted when it was last used.
+    """
+    mount_point = mount_point_of(root)
+    if earlier is None or len(earlier) <= len(mount_point) or os.path.lexists(root / ACCEPTANCE):
+        return mount_point, None
+    return mount_point, (
+        f"its file system is not mounted: until now there was one at {earlier}. Mount it; or, if "
+        f"this folder is right as it is, make an empty file {root / ACCEPTANCE}"
+    )
 
 
 def _shows_the_same(mount: Mount, around: Mount) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,13 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers import Observer
+from watchdog.observers.inotify_c import CallbackId
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, EventEmitter
+    from watchdog.observers.inotify import InotifyWatchGroup
+    from watchdog.observers.inotify_c import InotifyEvent, WatchDescriptor
 
 EVENTS: list[type[FileSystemEvent]] = [
     FileClosedEvent,
@@ -84,7 +87,40 @@ class NativeObserver:
             and observer.is_alive()
             and all(emitter.is_alive() and _reads(emitter) for emitter in observer.emitters)
             and _identify(self._root) == self._identity
+            and not self.unwatched([""])  # the kernel takes watches away when it unmounts
         )
+
+    def unwatched(self, folders: Iterable[str]) -> list[str]:
+        """Return which of these folders below the root are not watched."""
+        watched: set[bytes] = set()
+        for group in self._groups():
+            with group._lock:  # noqa: SLF001 - watchdog does not say
+                # a folder that may not be read is entered as number -1
+                table = group._active_callbacks_by_path.items()  # noqa: SLF001 - likewise
+                watched |= {path for path, number in table if number != -1}
+        root = os.fsencode(self._root)
+        return [one for one in folders if _below(root, one) not in watched]
+
+    def try_watch(self, folder: str) -> OSError | None:
+        """Return the kernel's answer to watching a folder that is not watched, None if it may be.
+
+        Its events are not reported all the same: the watch is to be begun again.
+        """
+        path = _below(os.fsencode(self._root), folder)
+        for group in self._groups():
+            reader = group._inotify_fd  # noqa: SLF001 - watchdog keeps such errors to itself
+            callback = _Nobody()
+            try:
+                number = reader.add_callback(path, group.event_mask, callback, callback.id)
+            except OSError as exc:
+                return exc
+            reader.remove_callbacks([(number, callback.id)])
+        return None
+
+    def _groups(self) -> "list[InotifyWatchGroup]":
+        emitters = () if self._observer is None else self._observer.emitters
+        groups = (getattr(emitter, "_inotify", None) for emitter in emitters)
+        return [group for group in groups if group is not None]
 
     def take_hints(self) -> tuple[dict[str, bool], bool]:
         """Return {path below the root: is it a folder} since the last call.
@@ -112,6 +148,22 @@ class NativeObserver:
             self._loop.call_soon_threadsafe(self._wake)
 
 
+class _Nobody:
+    """Whom watchdog tells of what happens in a folder that is only watched for a trial."""
+
+    def __init__(self) -> None:
+        self.id = CallbackId(id(self))
+
+    def on_event(self, event: "InotifyEvent") -> None:
+        """Hear of an event."""
+
+    def on_watch_deleted(self, wd: "WatchDescriptor") -> None:
+        """Hear that the watch ended."""
+
+    def on_queue_overflow(self) -> None:
+        """Hear that events were lost."""
+
+
 class _Handler(FileSystemEventHandler):
     """Hands events on; whatever went wrong there must not end watchdog's thread."""
 
@@ -131,6 +183,10 @@ def _reads(emitter: "EventEmitter") -> bool:
     """
     reader = getattr(emitter, "_inotify_fd", None)
     return reader is None or reader.is_alive()
+
+
+def _below(root: bytes, folder: str) -> bytes:
+    return os.path.join(root, os.fsencode(folder)) if folder else root  # noqa: PTH118 - bytes
 
 
 def _identify(root: str) -> tuple[int, int] | None:

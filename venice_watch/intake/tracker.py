@@ -3,7 +3,8 @@
 Events and scans end here alike. A file is `known` (in the ledger, at this version), `pending`
 (seen, not yet complete) or `ignored` (no image); a version that is none of these is new. What a
 scan cannot see is never concluded from: a root that is gone or empty of everything it had is a
-share that is away, not an inbox that was emptied.
+share that is away, not an inbox that was emptied. Files are left here; which folder it is and who
+tells of changes is known in `root` and `watch`.
 """
 
 import asyncio
@@ -15,9 +16,10 @@ from structlog.typing import FilteringBoundLogger
 
 from venice_watch import settle
 from venice_watch.clock import Clock
-from venice_watch.config.model import Folder, UnknownFiles, Watch
-from venice_watch.intake import look, mounts
-from venice_watch.intake.observer import NativeObserver
+from venice_watch.config.model import Folder, UnknownFiles
+from venice_watch.intake import look
+from venice_watch.intake.root import InboxRoot, identify
+from venice_watch.intake.watch import Keeper
 from venice_watch.job import Arrival, Signature
 from venice_watch.ledger import Ledger
 
@@ -56,7 +58,6 @@ class Tracker:
         on_arrival: Callable[[], None],
     ) -> None:
         self.folder = folder
-        self.trouble: str | None = None  # why the inbox cannot be read, in words
         self._rules_digest = rules_digest
         self._ledger = ledger
         self._clock = clock
@@ -67,14 +68,13 @@ class Tracker:
         self._pending: dict[str, Pending] = {}
         self._odd_told: set[str] = set()
         self._reasons_told: set[str] = set()
-        self._device: int | None = None
-        self._observer: NativeObserver | None = None
+        self._hidden: set[str] = set()  # known files that another folder's coming took from sight
+        self._identity: tuple[int, int] | None = None  # of the folder that was scanned last
         self._wake = asyncio.Event()
         self._begun = asyncio.Event()
         self._rescan_at = 0.0
-        self._trusted = True
-        self._wants_events = False
-        self._watch_failed = False  # and that was said
+        self.root = InboxRoot(folder.inbox, ledger, log=self._log, wake=self._wake.set)
+        self.watch = Keeper(folder, clock=clock, log=self._log, wake=self._wake.set)
 
     @property
     def pending(self) -> int:
@@ -84,6 +84,7 @@ class Tracker:
     def look_again(self, path: str) -> None:
         """Forget what was known of a file: it left, or another version stands there."""
         self._known.pop(path, None)
+        self.watch.expect(path)
         self._rescan_at = min(self._rescan_at, self._clock.monotonic() + REFUSED_LOOK_S)
         self._wake.set()
 
@@ -97,8 +98,10 @@ class Tracker:
 
     async def run(self) -> None:
         """Watch until cancelled."""
+        self.root.watch_mounts()
         try:
             await self._begin()
+            await self._begin_watch()
             self._begun.set()
             while True:
                 try:
@@ -109,11 +112,12 @@ class Tracker:
                     await self._clock.sleep(TROUBLE_LOOK_S[0])
                 await self._wait_due()
         finally:
-            await self._detach()
+            self.root.close()
+            await self.watch.detach()
 
     async def run_once(self) -> dict[str, str]:
         """Hand over what is complete now, then return the files that were left and why not."""
-        await self._begin(watch=False)
+        await self._begin()
         await self._step(once=True)
         started_at = self._clock.monotonic()  # a large or slow inbox has been scanned by now
         patience_s = 2 * self.folder.settle_s + 1.0
@@ -130,46 +134,16 @@ class Tracker:
 
     # --- watching --------------------------------------------------------------------------------
 
-    async def _begin(self, *, watch: bool = True) -> None:
+    async def _begin(self) -> None:
         known = await self._ledger.present(self.folder.name, rules_digest=self._rules_digest)
         self._known = dict(known)
-        kind = await asyncio.to_thread(mounts.file_system_of, self.folder.inbox)
-        self._trusted = kind in mounts.TRUSTED
-        if not watch:
-            return
-        chosen = self.folder.watch
-        self._wants_events = self._trusted if chosen is Watch.AUTO else chosen is Watch.NATIVE
-        if self._wants_events:
-            await self._attach()
-        mode = "native" if self._observer is not None else "polling"
+
+    async def _begin_watch(self) -> None:
+        standing = await self.root.look()
+        await self.watch.begin(standing)
+        mode = "native" if self.watch.native else "polling"
+        kind = "unknown" if standing is None else standing.kind
         self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
-
-    async def _attach(self) -> None:
-        observer = NativeObserver(self.folder.inbox, asyncio.get_running_loop(), self._wake.set)
-        try:
-            await asyncio.to_thread(observer.start, recursive=self.folder.recursive)
-        except (OSError, RuntimeError) as exc:  # the kernel's limits, or no more threads
-            await asyncio.to_thread(observer.stop)
-            if not self._watch_failed:
-                self._log.warning("watch.failed", error=str(exc), instead="polling")
-            self._watch_failed = True
-        else:
-            self._observer, self._watch_failed = observer, False
-
-    async def _detach(self) -> None:
-        if self._observer is not None:
-            observer, self._observer = self._observer, None
-            await asyncio.to_thread(observer.stop)
-
-    async def _supervise(self) -> None:
-        """Attach again what died, and what watches a folder that is no longer there."""
-        if not self._wants_events:
-            return
-        if self._observer is None or not self._observer.is_alive():
-            await self._detach()
-            await self._attach()
-            if self._observer is not None:
-                self._log.info("watch.attached_again")
 
     async def _wait_due(self) -> None:
         due_at = min((entry.look_at for entry in self._pending.values()), default=self._rescan_at)
@@ -182,36 +156,49 @@ class Tracker:
     # --- one step --------------------------------------------------------------------------------
 
     async def _step(self, *, once: bool = False) -> None:
-        hints: dict[str, bool] = {}
-        overflowed = False
-        if self._observer is not None:
-            hints, overflowed = self._observer.take_hints()
-        if overflowed or self._clock.monotonic() >= self._rescan_at:
+        hints, overflowed = self.watch.take_hints()
+        if await self.root.is_another() or overflowed or self._clock.monotonic() >= self._rescan_at:
             await self._rescan()
-        elif hints:
+        elif hints and not self.root.away:
             await self._follow(hints)
+        if self.root.away:  # what is there will be found anew, and what is not may come back
+            self._pending.clear()
+            self._rescan_at = min(self._rescan_at, self._clock.monotonic() + POLLING_RESCAN_S)
         await self._examine_due(once=once)
 
     async def _rescan(self) -> None:
         started_at = self._clock.monotonic()
-        await self._supervise()
-        try:
-            survey = await asyncio.to_thread(
-                look.scan, self.folder.inbox, recursive=self.folder.recursive
-            )
-        except OSError as exc:
-            self._report_trouble(f"{self.folder.inbox}: {exc.strerror}")
-        else:
-            await self._take_survey(survey)
-        ended_at = self._clock.monotonic()
         wanted_s = self.folder.rescan_s
-        if self._observer is None:
+        standing = await self.root.look()
+        if standing is None:
+            self.watch.pause()
+        else:
+            await self.watch.attend(standing)  # before the scan: nothing comes in between
+            try:
+                survey, identity = await asyncio.to_thread(self._scan)
+            except OSError as exc:
+                self.root.report(f"{self.folder.inbox}: {exc.strerror}", away=True)
+            else:
+                again_s = 0.0  # another folder came while this one was looked through
+                if identity == standing.identity:
+                    again_s = await self._take_survey(survey, identity)
+                wanted_s = min(wanted_s, again_s)
+        if not self.watch.native or self.root.trouble is not None:
             wanted_s = min(wanted_s, POLLING_RESCAN_S)
+        ended_at = self._clock.monotonic()
         self._rescan_at = ended_at + max(wanted_s, RESCAN_SHARE * (ended_at - started_at))
 
-    async def _take_survey(self, survey: look.Survey) -> None:
-        """Compare a whole scan with what is remembered."""
-        self._report_trouble("; ".join(survey.troubles[:3]) or None)
+    def _scan(self) -> tuple[look.Survey, tuple[int, int]]:
+        survey = look.scan(self.folder.inbox, recursive=self.folder.recursive)
+        return survey, identify(self.folder.inbox)
+
+    async def _take_survey(self, survey: look.Survey, identity: tuple[int, int]) -> float:
+        """Compare a whole scan with what is remembered; return how long it may be to the next."""
+        if self.root.trouble is not None:
+            self._on_arrival()  # its jobs have waited
+            for entry in self._pending.values():  # what could not be opened may be mended too
+                entry.look_at = 0.0 if entry.troubles else entry.look_at
+        self.root.report("; ".join(survey.troubles[:3]) or None)
         for path, reason in survey.odd.items():
             if path not in self._odd_told:
                 self._log.info("file.skipped", path=path, reason=reason)
@@ -220,15 +207,21 @@ class Tracker:
             if reason not in self._reasons_told:
                 self._reasons_told.add(reason)
                 self._log.info("names.skipped", reason=reason, such_as=path)
+        seen = (self._known, self._pending, self._ignored)
+        found = [path for path in survey.files if not any(path in some for some in seen)]
         for path, signature in survey.files.items():
             self._note(path, signature)
-        if self._device not in (None, survey.device):
-            # something else was mounted there: look at it, conclude nothing about the rest
+        before, self._identity = self._identity, identity
+        if before not in (None, identity):
+            # something else stands there: look at it, conclude nothing about the rest
             self._log.warning("folder.remounted", inbox=str(self.folder.inbox))
-            await self._detach()
+            self._hidden = self._known.keys() - survey.files.keys()
         elif survey.complete:
+            self._hidden -= survey.files.keys()
             await self._forget_absent(survey)
-        self._device = survey.device
+        return await self.watch.judge(
+            folders=survey.folders, found=found, pending=self._pending, complete=survey.complete
+        )
 
     async def _forget_absent(self, survey: look.Survey) -> None:
         for absent in [path for path in self._pending if path not in survey.files]:
@@ -236,19 +229,12 @@ class Tracker:
         for absent in [path for path in self._ignored if path not in survey.files]:
             del self._ignored[absent]
         gone = [path for path in self._known if path not in survey.files]
-        if gone and len(gone) < len(self._known):
+        if len(gone) < len(self._known) and (
+            gone := [one for one in gone if one not in self._hidden]
+        ):
             for path in gone:
                 del self._known[path]
             await self._ledger.forget_absent(self.folder.name, gone, now=self._clock.now())
-
-    def _report_trouble(self, trouble: str | None) -> None:
-        if trouble == self.trouble:
-            return
-        if trouble is None:
-            self._log.info("folder.readable_again", inbox=str(self.folder.inbox))
-        else:
-            self._log.error("folder.unreadable", inbox=str(self.folder.inbox), error=trouble)
-        self.trouble = trouble
 
     async def _follow(self, hints: dict[str, bool]) -> None:
         """Look where events said that something happened."""
@@ -301,7 +287,7 @@ class Tracker:
         samples: dict[str, look.Sample | OSError | None] = {}
         for path in paths:
             try:
-                samples[path] = look.examine(self.folder.inbox, path, trusted=self._trusted)
+                samples[path] = look.examine(self.folder.inbox, path, trusted=self.watch.trusted)
             except OSError as exc:
                 samples[path] = exc
         return samples

@@ -283,18 +283,25 @@ async def retire(parts: Parts, passage: Passage) -> None:
     except StaleError as exc:
         passage.log.warning("job.moved_on", error=str(exc))
     except (SourceGoneError, SourceChangedError, UnsafeSourceError) as exc:
+        if await tracker.root.look() is None:
+            _keep_owed(parts, passage, f"the inbox is away: {tracker.root.trouble}")
+            return
         passage.log.warning("original.not_there", reason=str(exc))
         nothing = replace(job, retire=Retire.NONE)
         await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
         tracker.look_again(job.path)
     except (OSError, VeniceWatchError) as exc:
-        if parts.tally.stuck.get(job.id) != str(exc):
-            passage.log.error("original.stuck", error=str(exc), next="tried again by itself")
-        parts.tally.stuck[job.id] = str(exc)
+        _keep_owed(parts, passage, str(exc))
     else:
         parts.tally.stuck.pop(job.id, None)
         if job.retire is not Retire.KEEP:
             tracker.left(job.path)
+
+
+def _keep_owed(parts: Parts, passage: Passage, why: str) -> None:
+    if parts.tally.stuck.get(passage.job.id) != why:
+        passage.log.error("original.stuck", error=why, next="tried again by itself")
+    parts.tally.stuck[passage.job.id] = why
 
 
 def is_taken_back(job: Job, earlier: Job) -> bool:

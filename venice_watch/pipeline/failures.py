@@ -221,12 +221,27 @@ async def _on_skipped(parts: Parts, passage: Passage, error: SkippedError) -> No
     passage.log.info("image.skipped", reason=str(error))
 
 
+async def _waits_for_inbox(parts: Parts, passage: Passage) -> bool:
+    """Put the image back where its inbox is away: its file is neither gone nor changed then.
+
+    Nothing is begun of that folder until the inbox is back, so it need not wait on top of that.
+    """
+    if await parts.trackers[passage.folder.name].root.look() is not None:
+        return False
+    await _put_back(parts, passage, "its inbox is away")
+    return True
+
+
 async def _on_gone(parts: Parts, passage: Passage, error: SourceGoneError) -> None:
+    if await _waits_for_inbox(parts, passage):
+        return
     await _cancel(parts, passage, "gone", error)
     passage.log.info("image.gone", reason=str(error))
 
 
 async def _on_changed(parts: Parts, passage: Passage, error: Exception) -> None:
+    if await _waits_for_inbox(parts, passage):
+        return
     await _cancel(parts, passage, "changed", error)
     passage.log.info("image.changed", reason=str(error))
 
@@ -325,6 +340,8 @@ async def _put_back_held(parts: Parts, passage: Passage, why: str) -> None:
 
 
 async def _on_unreadable(parts: Parts, passage: Passage, error: OSError) -> None:
+    if await _waits_for_inbox(parts, passage):
+        return
     if passage.key not in parts.tally.held_images:
         passage.log.warning("file.unreadable", error=str(error))
     await _put_back_held(parts, passage, str(error))

@@ -7,14 +7,10 @@ that is mounted higher up now is away.
 
 import asyncio
 import errno
-import os
 from pathlib import Path
 
-from venice_watch.files.place import TEMPORARY
-from venice_watch.intake.mounts import mount_point_of
+from venice_watch.intake.mounts import look_at
 from venice_watch.ledger import Ledger
-
-ACCEPTANCE = f"{TEMPORARY}here"  # a person's word that a folder is right as it is
 
 
 class MountedFolders:
@@ -40,20 +36,6 @@ class MountedFolders:
             self._mounts[name] = mount_point
             await self._ledger.remember_mount(name, mount_point)
         self._identities[name] = identity
-
-
-def look_at(root: Path, earlier: str | None) -> tuple[str, str | None]:
-    """Return where a folder is mounted, and why it is not the one it was, or None; blocks.
-
-    `earlier` is where it was mounted when it was last used.
-    """
-    mount_point = mount_point_of(root)
-    if earlier is None or len(earlier) <= len(mount_point) or os.path.lexists(root / ACCEPTANCE):
-        return mount_point, None
-    return mount_point, (
-        f"its file system is not mounted: until now there was one at {earlier}. Mount it; or, if "
-        f"this folder is right as it is, make an empty file {root / ACCEPTANCE}"
-    )
 
 
 def _identify(root: Path) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ fields, exceptions, tracebacks. The standard library's own log is led the same w
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, TextIO
 
@@ -146,6 +147,17 @@ def _lead_standard_log(log: FilteringBoundLogger) -> None:
     logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
     for chatty in ("httpx", "httpcore", "watchdog", "asyncio", "PIL"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def lead_threads(log: FilteringBoundLogger) -> None:
+    """Let a library's thread that dies say so in the log, as one event; for the whole process."""
+
+    def on_death(death: threading.ExceptHookArgs) -> None:
+        name = "unknown" if death.thread is None else death.thread.name
+        message = f"its thread died of {death.exc_type.__name__}: {death.exc_value}"
+        log.log(logging.WARNING, "library.log", logger=name, message=message)
+
+    threading.excepthook = on_death
 
 
 def _is_news(record: logging.LogRecord) -> bool:
