@@ -21,6 +21,7 @@ _BEGINNINGS = (
 ).split()
 _PATTERNS = (
     "*_exiftool_tmp",
+    "*.*_original",  # the copy that exiftool keeps of what it changes: cat.jpg_original
     "*.[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f].partial",
     "*.octransferid*.part",
     "*.sync-conflict-*",
