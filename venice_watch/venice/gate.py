@@ -114,6 +114,7 @@ class Gate:
         self._latest: deque[tuple[float, int | None]] = deque(maxlen=BLAME_OUTCOMES)
         self._closed = asyncio.Event()  # no more turns are given
         self._halted: str | None = "the API was not asked yet"
+        self._questions = 0  # that wait to be asked: they are few, and go before images
         self._numbers = itertools.count()
         self._waiting: list[_Waiter] = []  # in the order of their turns
         self._open = asyncio.Event()  # not halted, or closed for good
@@ -201,16 +202,13 @@ class Gate:
 
         A `rated` one goes to the address whose requests the API counts. Raises DrainingError.
         """
-        while True:
-            if self._closed.is_set():
-                raise DrainingError("the program is about to stop")
-            now = self._clock.monotonic()
-            most = max(1, FAILURES_MAX - self.in_flight)  # they may fail as well
-            wait_s = self._failed.wait_s(most, now)
-            wait_s = max(wait_s, self._wait_for_rate_s(now)) if rated else wait_s
-            if wait_s == 0:
-                break
-            await self._sleep_unless_closed(wait_s)
+        self._questions += 1
+        try:
+            while (wait_s := self._wait_to_ask_s(rated=rated)) != 0:
+                await self._sleep_unless_closed(wait_s)
+        finally:
+            self._questions -= 1
+            self._tell()
         turn = Turn(self._sent, self._clock)
         if rated:
             turn.use()
@@ -218,6 +216,14 @@ class Gate:
             yield turn
         finally:
             turn.end()
+
+    def _wait_to_ask_s(self, *, rated: bool) -> float:
+        if self._closed.is_set():
+            raise DrainingError("the program is about to stop")
+        now = self._clock.monotonic()
+        most = max(1, FAILURES_MAX - self.in_flight)  # they may fail as well
+        wait_s = self._failed.wait_s(most, now)
+        return max(wait_s, self._wait_for_rate_s(now)) if rated else wait_s
 
     async def _sleep_unless_closed(self, seconds: float) -> None:
         tasks = [
@@ -234,7 +240,7 @@ class Gate:
         """Return 0 for a turn now, seconds until one may be had, or None: when told."""
         if self._closed.is_set():
             raise DrainingError("the program is about to stop")
-        if self._halted is not None:
+        if self._halted is not None or self._questions:
             return None
         if waiter is not next(filter(self._has_room, self._waiting), None):
             return None
