@@ -103,6 +103,27 @@ def test_rewritten_while_sent(
     assert sorted(venice.charged()) == sorted([sha256(first), sha256(second)])
 
 
+def test_time_set_while_sent(
+    place: "Place", venice: "Venice", draw: "Callable[..., bytes]"
+) -> None:
+    """A writer that sets the time of a file it has closed has not written another version."""
+    venice.change(latency_s=1.0)
+    place.write(duplicates="process")
+    daemon = place.ready()
+    picture = draw(1)
+    path = place.drop("holiday.png", picture)
+    venice.wait(received=1)
+    os.utime(path, (1_234_567_890, 1_234_567_890))
+    place.wait_names("archive", {"holiday.png"})
+    daemon.wait_event("image.completed")
+    assert daemon.stop() == 0
+    assert place.names("outbox") == {"holiday.png"}
+    assert place.read("archive") == {"holiday.png": picture}
+    assert (place.archive / "holiday.png").stat().st_mtime == 1_234_567_890
+    assert place.names("inbox") == set()
+    assert len(venice.charged()) == 1
+
+
 def test_moved_in(place: "Place", draw: "Callable[..., bytes]") -> None:
     """Files and whole trees moved in, linked in, and there before the start are all done."""
     place.drop("before/deep/a.png", draw(1))

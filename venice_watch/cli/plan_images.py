@@ -27,7 +27,7 @@ from venice_watch.intake import look, mounts
 from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.parameters import Contract, price_microusd
-from venice_watch.pipeline import consider, deliver, reuse
+from venice_watch.pipeline import consider, deliver, retire, reuse
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
@@ -296,7 +296,7 @@ def _left_quarantine(job: Job, earlier: list[Job]) -> bool:
     """Tell whether this file is one of these, taken back, and its doubts with it; blocks."""
     return any(
         one.original_path
-        and deliver.is_taken_back(job, one)
+        and retire.is_taken_back(job, one)
         and not os.path.lexists(one.original_path)
         for one in earlier
     )

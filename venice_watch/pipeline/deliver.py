@@ -1,39 +1,32 @@
-"""From the spool to the outbox, and the original out of the inbox: nothing here is ever paid for.
+"""From the spool to the outbox: nothing here is ever paid for.
 
 Every step may be done again after a crash and finds what was done before.
 """
 
 import asyncio
-import contextlib
-import json
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
-from venice_watch import __version__, naming
+from venice_watch import naming
 from venice_watch.config.model import Folder, OnConflict, Originals
-from venice_watch.errors import Code, VeniceWatchError
-from venice_watch.files import originals, place
-from venice_watch.files.source import SourceChangedError, SourceGoneError, UnsafeSourceError
+from venice_watch.errors import VeniceWatchError
+from venice_watch.files import place
 from venice_watch.files.spool import drop_spooled
 from venice_watch.images.png import BrokenPngError, verify_file
-from venice_watch.job import SPENT, Attempt, Job, Retire
-from venice_watch.ledger import NameReservedError, StaleError
+from venice_watch.job import Job, Retire
+from venice_watch.ledger import NameReservedError
 from venice_watch.pipeline.consider import SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
+from venice_watch.pipeline.retire import retire
 
-QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + naming.REPORT_SUFFIX)
 NAMES_MAX = 100_000  # numbered names tried before giving up: a folder full of one name
 
 
 class DeliveryError(VeniceWatchError):
     """A paid result could not be put into the outbox: it stays in the spool, staged."""
-
-
-class NoArchiveError(VeniceWatchError):
-    """An original is owed to an archive that is no longer configured."""
 
 
 class ResultLostError(VeniceWatchError):
@@ -86,34 +79,6 @@ def result_name(folder: Folder, facts: naming.NameFacts, number: int) -> str:
     return naming.numbered(name, number) if number else name
 
 
-def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
-    """Return the report that lies beside a quarantined file."""
-    spent = sum(attempt.microusd for attempt in attempts if attempt.charge in SPENT)
-    return {
-        "code": job.code,
-        "message": job.message,
-        "source": job.path,
-        "folder": job.folder,
-        "preset": job.preset,
-        "parameters": None if job.parameters is None else json.loads(job.parameters),
-        "attempts": [
-            {
-                "at": _time_text(attempt.started_at),
-                "status": attempt.status,
-                "outcome": attempt.outcome,
-                "charge": attempt.charge,
-                "message": attempt.message,
-                "request_id": attempt.request_id,
-            }
-            for attempt in attempts
-        ],
-        "charged_usd": spent / 1_000_000,
-        "at": _time_text(job.updated_at),
-        "version": __version__,
-        "job": f"{job.id}-{round(job.created_at * 1e6)}",  # tells two ledgers' jobs apart
-    }
-
-
 def refuse_conflict(folder: Folder, job: Job, facts: naming.NameFacts) -> None:
     """Find out for free that a result would not be wanted, with `on_conflict: skip`; blocks.
 
@@ -123,10 +88,6 @@ def refuse_conflict(folder: Folder, job: Job, facts: naming.NameFacts) -> None:
         path = result_path(folder, job, result_name(folder, facts, 0))
         if is_taken(path):
             raise SkippedError(f"{path} is there already, and `on_conflict` is `skip`")
-
-
-def _time_text(when: float) -> str:
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds")
 
 
 def is_taken(path: Path) -> bool:
@@ -265,126 +226,3 @@ def find_name(
         if str(path) not in taken and (overwrite or not is_taken(path)):
             return str(path)
     return None
-
-
-async def retire(parts: Parts, passage: Passage) -> None:
-    """Put the original of an ended job away; what cannot be done now is owed."""
-    job, folder = passage.job, passage.folder
-    tracker = parts.trackers[folder.name]
-    report = None
-    if job.retire is Retire.QUARANTINE:
-        report = report_for(job, await parts.ledger.attempts(job))
-    try:
-        for root in _targets_of(folder, job):
-            await parts.mounted.require(root)
-        where = await asyncio.to_thread(put_original_away, folder, job, report)
-        original_path = None if where is None else str(where)
-        await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
-    except StaleError as exc:
-        passage.log.warning("job.moved_on", error=str(exc))
-    except (SourceGoneError, SourceChangedError, UnsafeSourceError) as exc:
-        if await tracker.root.look() is None:
-            _keep_owed(parts, passage, f"the inbox is away: {tracker.root.trouble}")
-            return
-        passage.log.warning("original.not_there", reason=str(exc))
-        nothing = replace(job, retire=Retire.NONE)
-        await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
-        tracker.look_again(job.path)
-    except (OSError, VeniceWatchError) as exc:
-        _keep_owed(parts, passage, str(exc))
-    else:
-        parts.tally.stuck.pop(job.id, None)
-        if job.retire is not Retire.KEEP:
-            tracker.left(job.path)
-
-
-def _keep_owed(parts: Parts, passage: Passage, why: str) -> None:
-    if parts.tally.stuck.get(passage.job.id) != why:
-        passage.log.error("original.stuck", error=why, next="tried again by itself")
-    parts.tally.stuck[passage.job.id] = why
-
-
-def is_taken_back(job: Job, earlier: Job) -> bool:
-    """Tell whether a file may be the one that was quarantined: moved, or copied with its time."""
-    now, then = job.signature, earlier.signature
-    return (now.size_bytes, now.mtime_ns) == (then.size_bytes, then.mtime_ns)
-
-
-def _targets_of(folder: Folder, job: Job) -> list[Path]:
-    """Return where the original is to be put, if it is to move."""
-    root = {Retire.ARCHIVE: folder.archive, Retire.QUARANTINE: folder.quarantine}.get(
-        job.retire or Retire.NONE
-    )
-    return [] if root is None else [root]
-
-
-async def remove_answered_reports(parts: Parts, passage: Passage) -> None:
-    """Remove the reports of files that somebody took back from the quarantine."""
-    assert passage.source_sha256 is not None, "read before"
-    for earlier in await parts.ledger.quarantined(passage.source_sha256):
-        assert earlier.original_path is not None
-        original = Path(earlier.original_path)
-        folder = parts.folder_named(earlier.folder)
-        # a quarantine that is not mounted, or no longer known, tells nothing about what is in it
-        if folder is None or await _is_away(parts, folder.quarantine):
-            continue
-        if earlier.code == Code.IN_DOUBT and not is_taken_back(passage.job, earlier):
-            continue  # deleted, or renamed: nobody's word that it may be paid for again
-        if not await asyncio.to_thread(is_taken, original):
-            await asyncio.to_thread(originals.remove_report, original)
-            with contextlib.suppress(StaleError):  # another copy of it saw the same
-                await parts.ledger.left_quarantine(
-                    earlier, back_at=passage.job.created_at, now=parts.clock.now()
-                )
-
-
-async def _is_away(parts: Parts, root: Path) -> bool:
-    try:
-        await parts.mounted.require(root)
-    except OSError:
-        return True
-    return not await asyncio.to_thread(root.is_dir)
-
-
-def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | None) -> Path | None:
-    """Do with the original what its job's end asks for; return where it is now. Blocks.
-
-    Raises SourceGoneError, SourceChangedError, or OSError where the target is in trouble.
-    """
-    parent, _, name = job.path.rpartition("/")
-    if job.retire is Retire.QUARANTINE:
-        name = naming.shortened(name, QUARANTINED_NAME_BYTES_MAX)
-
-    def name_for(number: int) -> str:
-        numbered = naming.numbered(name, number) if number else name
-        return f"{parent}/{numbered}" if parent else numbered
-
-    match job.retire:
-        case Retire.ARCHIVE:
-            if folder.archive is None:
-                raise NoArchiveError(
-                    f"{job.path} was done when originals went to an archive, and folder "
-                    f"{folder.name!r} has none any more. It stays in the inbox; name an archive "
-                    "to have it moved, or move it yourself."
-                )
-            return originals.put_away(
-                folder.inbox,
-                job.path,
-                job.signature,
-                target_root=folder.archive,
-                name_for=name_for,
-            )
-        case Retire.QUARANTINE:
-            return originals.put_away(
-                folder.inbox,
-                job.path,
-                job.signature,
-                target_root=folder.quarantine,
-                name_for=name_for,
-                report=report,
-            )
-        case Retire.DELETE:
-            originals.delete_original(folder.inbox, job.path, job.signature)
-            return None
-        case _:
-            return None

@@ -24,8 +24,9 @@ from venice_watch.pipeline.consider import (
     rules_digest,
 )
 from venice_watch.pipeline.decide import decide
-from venice_watch.pipeline.deliver import DeliveryError, ResultLostError, retire
+from venice_watch.pipeline.deliver import DeliveryError, ResultLostError
 from venice_watch.pipeline.passage import Hold, Parts, Passage
+from venice_watch.pipeline.retire import retire
 from venice_watch.pipeline.send import (
     ContractChangedError,
     SendFailedError,

@@ -12,7 +12,7 @@ from venice_watch.images.probe import Probe
 from venice_watch.images.signature import identify
 from venice_watch.job import Job, State
 from venice_watch.ledger import Order
-from venice_watch.pipeline import consider, deliver, failures
+from venice_watch.pipeline import consider, deliver, failures, retire
 from venice_watch.pipeline.consider import Admitted, FolderHeldError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.reuse import reuse
@@ -43,7 +43,7 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
         await deliver.deliver(parts, passage, resumed=True)
         return
     data = await _read(passage)
-    await deliver.remove_answered_reports(parts, passage)
+    await retire.remove_answered_reports(parts, passage)
     probe = await _choose(parts, passage, data)
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
@@ -179,6 +179,6 @@ async def put_owed_away(
             continue
         passage = Passage.of(parts, folder, job)
         try:
-            await deliver.retire(parts, passage)
+            await retire.retire(parts, passage)
         except Exception as exc:
             passage.log.error("job.bug", exc_info=exc)
