@@ -2,7 +2,7 @@
 
 import pytest
 
-from venice_watch.intake.junk import is_skipped_folder, skip_reason
+from venice_watch.intake.junk import USUAL, Names
 
 ENDINGS = (
     ".part .partial .filepart .crdownload .download .uploading .upload .tmp .temp .writing "
@@ -58,42 +58,42 @@ PEOPLES = [
 def test_endings(ending: str) -> None:
     """What another program is still writing is not for us, in any case."""
     for name in (f"cat.jpg{ending}", f"CAT.JPG{ending.upper()}", f"cat.jpg{ending.lower()}"):
-        assert skip_reason(name), name
+        assert USUAL.skip_reason(name), name
 
 
 @pytest.mark.parametrize("beginning", BEGINNINGS)
 def test_beginnings(beginning: str) -> None:
     """What another program keeps beside images is not for us, though it ends like one."""
     for name in (f"{beginning}cat.jpg", f"{beginning.upper()}CAT.JPG", f"{beginning.lower()}x"):
-        assert skip_reason(name), name
+        assert USUAL.skip_reason(name), name
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names(name: str) -> None:
     """Files of systems, copies made by conflicts, and our own are skipped, in any case."""
-    assert skip_reason(name)
-    assert skip_reason(name.upper())
-    assert skip_reason(name.lower())
+    assert USUAL.skip_reason(name)
+    assert USUAL.skip_reason(name.upper())
+    assert USUAL.skip_reason(name.lower())
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_folders(name: str) -> None:
     """Folders of systems are neither entered nor watched, in any case."""
-    assert is_skipped_folder(name)
-    assert is_skipped_folder(name.upper())
-    assert is_skipped_folder(name.lower())
+    assert USUAL.skips_folder(name)
+    assert USUAL.skips_folder(name.upper())
+    assert USUAL.skips_folder(name.lower())
 
 
 @pytest.mark.parametrize("name", PEOPLES)
 def test_names_of_people(name: str) -> None:
     """Names that only look a little like those are a person's."""
-    assert skip_reason(name) is None
+    assert USUAL.skip_reason(name) is None
 
 
 @pytest.mark.parametrize("name", ["2026", "Holiday", "git", "recycle", "a.b", "tmp", "猫", "x@y"])
 def test_folders_of_people(name: str) -> None:
     """A person's folder is entered."""
-    assert not is_skipped_folder(name)
+    assert not USUAL.skips_folder(name)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,18 @@ def test_folders_of_people(name: str) -> None:
 )
 def test_reasons(name: str, reason: str) -> None:
     """Each kind is counted under its own words."""
-    assert skip_reason(name) == reason
+    assert USUAL.skip_reason(name) == reason
+
+
+def test_names_of_a_folder() -> None:
+    """A folder adds patterns, and takes what is usually skipped; our own names stay out."""
+    names = Names(skip=("*_Draft.*", "rejects"), take=("#*", "*.part"))
+    assert names.skip_reason("a_draft.png") == "named in `skip_names`"
+    assert names.skips_folder("Rejects")
+    assert names.skip_reason("#1.png") is None
+    assert names.skip_reason("scan.PART") is None
+    assert not names.skips_folder("#inbox")
+    assert names.skip_reason(".hidden.png") == "hidden"
+    everything = Names(take=("*",))
+    assert everything.skip_reason(".venice-watch-x") == "our own"
+    assert everything.skips_folder(".venice-watch-x")

@@ -145,7 +145,7 @@ def _check_folder(folder: "Folder") -> Iterator[Finding]:
 
 def _check_watches(config: "Config") -> Iterator[Finding]:
     needed = sum(
-        _count_folders(folder.inbox) if folder.recursive else 1
+        _count_folders(folder) if folder.recursive else 1
         for folder in config.folders
         if os.access(folder.inbox, os.R_OK | os.X_OK)
     )
@@ -171,14 +171,16 @@ def _check_watches(config: "Config") -> Iterator[Finding]:
     )
 
 
-def _count_folders(root: Path) -> int:
+def _count_folders(folder: "Folder") -> int:
     from itertools import islice
 
-    from venice_watch.intake.junk import is_skipped_folder
+    from venice_watch.intake.junk import Names
+
+    usual = Names(skip=folder.skip_names, take=folder.take_names)
 
     def walk() -> Iterator[str]:
-        for path, names, _files in os.walk(root):
-            names[:] = [name for name in names if not is_skipped_folder(name)]
+        for path, names, _files in os.walk(folder.inbox):
+            names[:] = [name for name in names if not usual.skips_folder(name)]
             yield path
 
     return sum(1 for _ in islice(walk(), FOLDERS_COUNTED_MAX))

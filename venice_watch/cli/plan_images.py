@@ -24,6 +24,7 @@ from venice_watch.files.source import (
 )
 from venice_watch.images.signature import identify
 from venice_watch.intake import look, mounts
+from venice_watch.intake.junk import Names
 from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.parameters import Contract, price_microusd
@@ -201,7 +202,11 @@ class Planner:
         _, away = mounts.look_at(folder.inbox, self._mounts.get(str(folder.inbox)))
         if away is not None:
             raise OSError(errno.ENODEV, away)
-        return look.scan(folder.inbox, recursive=folder.recursive)
+        return look.scan(
+            folder.inbox,
+            recursive=folder.recursive,
+            names=Names(skip=folder.skip_names, take=folder.take_names),
+        )
 
     def _hold_unless_ready(self, folder: Folder, case: Case) -> None:
         assert case.admitted is not None, "admitted before"

@@ -260,6 +260,7 @@ def _is_same(path: Path, seen: os.stat_result) -> bool:
 
 def _source(one: _Quarantined) -> str:
     """Return where the file belongs in the inbox: as its report says, if that is a path there."""
+    from venice_watch.intake.junk import Names
     from venice_watch.intake.look import is_ours
 
     source = one.relative if one.report is None else one.report["source"]
@@ -270,7 +271,8 @@ def _source(one: _Quarantined) -> str:
         os.fsencode(source)
     except UnicodeEncodeError as exc:
         raise _StaysError(f"its report names no path of an inbox: {source!r:.200}") from exc
-    if not is_ours(source, recursive=one.folder.recursive):
+    names = Names(skip=one.folder.skip_names, take=one.folder.take_names)
+    if not is_ours(source, recursive=one.folder.recursive, names=names):
         raise _StaysError(
             f"{source} would not be taken from the inbox: folder {one.folder.name!r} leaves such "
             "names alone. Rename it and move it there."

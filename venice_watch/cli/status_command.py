@@ -52,6 +52,7 @@ async def _read(config: "Config") -> dict[str, Any]:
         "balances": live.get("balances"),
         "folders": [
             _folder_facts(folder.name, counts.get(folder.name, FolderCounts()))
+            | {"left_alone": live.get("left_alone", {}).get(folder.name)}
             for folder in config.folders
         ],
         "budgets": [standing.facts() for standing in budgets],
@@ -117,6 +118,7 @@ def _describe(facts: dict[str, Any]) -> str:
         f"{folder['quarantined']:>11}  {folder['spent_usd']:>7.2f}"
         for folder in facts["folders"]
     ]
+    lines += filter(None, map(_describe_left_alone, facts["folders"]))
     if facts["contract"] is not None or facts["balances"]:
         lines += ["", _describe_account(facts)]
     if facts["budgets"]:
@@ -135,6 +137,15 @@ def _describe(facts: dict[str, Any]) -> str:
         line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
         lines.append(printable(line))
     return "\n".join(lines)
+
+
+def _describe_left_alone(folder: dict[str, Any]) -> str | None:
+    """Say what lies in an inbox and is not touched."""
+    left = folder["left_alone"] or {"names": {}, "no_images": 0}
+    parts = [f"{count:,} {reason}" for reason, count in sorted(left["names"].items())]
+    if left["no_images"]:
+        parts.append(f"{left['no_images']:,} no image")
+    return f"  left alone in {folder['name']}: {', '.join(parts)}" if parts else None
 
 
 def _describe_account(facts: dict[str, Any]) -> str:

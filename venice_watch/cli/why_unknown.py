@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from venice_watch.cli.located import Located, locate, roots_of
 from venice_watch.config.model import UnknownFiles
 from venice_watch.intake import look, mounts
-from venice_watch.intake.junk import is_skipped_folder, skip_reason
+from venice_watch.intake.junk import Names
 from venice_watch.settle import End, Writer
 
 if TYPE_CHECKING:
@@ -49,12 +49,15 @@ def _reason_by_name(one: Located) -> str | None:
     *folders, name = one.relative.split("/")
     if folders and not one.folder.recursive:
         return "it is in a sub-folder, and `recursive` of this folder is off"
-    skipped = next((part for part in folders if is_skipped_folder(part)), None)
+    names = Names(skip=one.folder.skip_names, take=one.folder.take_names)
+    skipped = next((part for part in folders if names.skips_folder(part)), None)
     if skipped is not None:
-        return f"the folder {skipped} is hidden or a system's, and is never entered"
-    reason = skip_reason(name)
+        return (
+            f"the folder {skipped} is hidden, a system's, or in `skip_names`, and is never entered"
+        )
+    reason = names.skip_reason(name)
     if reason is not None:
-        return f"its name is never touched ({reason}); rename it"
+        return f"its name is never touched ({reason}); rename it, or name it in `take_names`"
     return None
 
 

@@ -271,11 +271,11 @@ def mode() -> Checked:
     return _checked(check, {"type": "string", "pattern": "^0?[0-7]{3}$"})
 
 
-def patterns() -> Checked:
-    """Accept one glob or a list of them; they become a tuple."""
+def patterns(*, least: int = 1) -> Checked:
+    """Accept one glob or a list of `least` and more; they become a tuple."""
 
     def check(value: object) -> tuple[str, ...]:
-        globs = _one_or_more(value, "pattern")
+        globs = () if value == [] and least == 0 else _one_or_more(value, "pattern")
         for pattern in globs:
             if not 1 <= len(pattern) <= rules.PATTERN_CHARACTERS_MAX:
                 raise ValueRefusedError(
@@ -284,7 +284,7 @@ def patterns() -> Checked:
                 )
         return globs
 
-    return _checked(check, _one_or_more_schema({"type": "string", "minLength": 1}))
+    return _checked(check, _one_or_more_schema({"type": "string", "minLength": 1}, least))
 
 
 def formats() -> Checked:
@@ -322,5 +322,5 @@ def _one_or_more(value: object, word: str) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _one_or_more_schema(item: Mapping[str, object]) -> dict[str, object]:
-    return {"anyOf": [item, {"type": "array", "minItems": 1, "items": item}]}
+def _one_or_more_schema(item: Mapping[str, object], least: int = 1) -> dict[str, object]:
+    return {"anyOf": [item, {"type": "array", "minItems": least, "items": item}]}

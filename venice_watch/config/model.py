@@ -283,6 +283,14 @@ class Folder(Section):
         default=UnknownFiles.IGNORE,
         description="Files that are no images: `ignore` (left alone, counted) or `quarantine`.",
     )
+    skip_names: Annotated[tuple[str, ...], fields.patterns(least=0)] = Field(
+        default=(),
+        description="Patterns of file and folder names that are left alone, beside the usual ones.",
+    )
+    take_names: Annotated[tuple[str, ...], fields.patterns(least=0)] = Field(
+        default=(),
+        description="Patterns of names that are taken although they look hidden or temporary.",
+    )
     on_unsupported: Annotated[OnUnsupported, fields.choice(OnUnsupported)] = Field(
         default=OnUnsupported.HOLD,
         description="A parameter the server does not know: `hold` the folder, or `drop` it.",

@@ -81,6 +81,10 @@ def describe(parts: Parts) -> dict[str, Any]:
         "contract": parts.account.contract,
         "paused_s": round(parts.gate.paused_s),
         "balances": dict(parts.account.balances),
+        "left_alone": {
+            name: {"names": dict(tracker.skipped), "no_images": tracker.ignored}
+            for name, tracker in parts.trackers.items()
+        },
         "troubles": [{"subject": subject, "why": why} for subject, why in _troubles(parts)],
     }
 

@@ -1,12 +1,14 @@
 """Names that are never touched: what other programs write while they work, and their folders.
 
 Source: measured with two dozen writers, and the trackers of programs like this one. Matching
-ignores case. `skip_reason` says why a name is skipped, in the words that are logged and counted.
+ignores case. A folder may add patterns of its own, or take names that are usually skipped.
 """
 
 import re
-from fnmatch import translate
+from dataclasses import dataclass
+from fnmatch import fnmatchcase, translate
 
+OWN = ".venice-watch"
 HIDDEN_FIRST = frozenset(".@#~$")  # a component that begins so belongs to a program, not a person
 
 _ENDINGS = (
@@ -45,11 +47,42 @@ _FOLDERS = frozenset(
 _PATTERN = re.compile("|".join(translate(pattern) for pattern in _PATTERNS), re.DOTALL)
 
 
-def skip_reason(name: str) -> str | None:
-    """Return why a file of this name is not for us, or None."""
-    lower = name.lower()
-    if lower.startswith(".venice-watch"):
-        return "our own"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a folder leaves alone: the usual names, those it adds, less those it takes."""
+
+    skip: tuple[str, ...] = ()  # patterns
+    take: tuple[str, ...] = ()  # patterns; they win
+
+    def skip_reason(self, name: str) -> str | None:
+        """Return why a file of this name is not for us, or None."""
+        lower = name.lower()
+        if lower.startswith(OWN):
+            return "our own"
+        if _matches(lower, self.take):
+            return None
+        if _matches(lower, self.skip):
+            return "named in `skip_names`"
+        return _usual_reason(lower)
+
+    def skips_folder(self, name: str) -> bool:
+        """Tell whether a folder of this name is neither entered nor watched."""
+        lower = name.lower()
+        if lower.startswith(OWN):
+            return True
+        if _matches(lower, self.take):
+            return False
+        return _matches(lower, self.skip) or lower[:1] in HIDDEN_FIRST or lower in _FOLDERS
+
+
+USUAL = Names()
+
+
+def _matches(lower: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(lower, pattern.lower()) for pattern in patterns)
+
+
+def _usual_reason(lower: str) -> str | None:
     if lower[:1] in HIDDEN_FIRST:
         return "hidden"
     if lower.endswith(tuple(_ENDINGS)) or lower.startswith(tuple(_BEGINNINGS)):
@@ -57,9 +90,3 @@ def skip_reason(name: str) -> str | None:
     if _PATTERN.match(lower):
         return "system or conflict file"
     return None
-
-
-def is_skipped_folder(name: str) -> bool:
-    """Tell whether a folder of this name is neither entered nor watched."""
-    lower = name.lower()
-    return lower[:1] in HIDDEN_FIRST or lower in _FOLDERS

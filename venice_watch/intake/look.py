@@ -22,7 +22,7 @@ from venice_watch.files.source import (
     sign,
 )
 from venice_watch.intake.content import HEAD_BYTES, find_end, is_candidate
-from venice_watch.intake.junk import is_skipped_folder, skip_reason
+from venice_watch.intake.junk import USUAL, Names
 from venice_watch.job import Signature
 from venice_watch.settle import End, Writer
 
@@ -68,7 +68,7 @@ def ignore_lease_breaks() -> None:
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
-def scan(root: Path, relative: str = "", *, recursive: bool) -> Survey:
+def scan(root: Path, relative: str = "", *, recursive: bool, names: Names = USUAL) -> Survey:
     """Return the regular files below `root`/`relative`; raise OSError if that cannot be read."""
     survey = Survey(device=root.stat().st_dev)
     waiting = [relative]
@@ -76,7 +76,7 @@ def scan(root: Path, relative: str = "", *, recursive: bool) -> Survey:
         folder = waiting.pop()
         try:
             with opened_folder(root, folder) as descriptor:
-                waiting += _scan_folder(descriptor, folder, survey, recursive=recursive)
+                waiting += _scan_folder(descriptor, folder, survey, names, recursive=recursive)
             survey.folders.append(folder)
         except OSError as exc:
             if folder == relative:
@@ -86,7 +86,9 @@ def scan(root: Path, relative: str = "", *, recursive: bool) -> Survey:
     return survey
 
 
-def _scan_folder(descriptor: int, folder: str, survey: Survey, *, recursive: bool) -> list[str]:
+def _scan_folder(
+    descriptor: int, folder: str, survey: Survey, names: Names, *, recursive: bool
+) -> list[str]:
     """Add the folder's files to the survey and return its sub-folders."""
     inner = []
     with os.scandir(descriptor) as entries:
@@ -96,13 +98,13 @@ def _scan_folder(descriptor: int, folder: str, survey: Survey, *, recursive: boo
                 survey.skipped["symbolic link"] += 1
                 survey.odd[path] = "a symbolic link: copy the file itself into the inbox"
             elif entry.is_dir(follow_symlinks=False):
-                if is_skipped_folder(entry.name):
+                if names.skips_folder(entry.name):
                     survey.skip("system folder", path)
                 elif recursive and path.count("/") >= DEPTH_MAX:
                     survey.skip(f"more than {DEPTH_MAX} folders deep", path)
                 elif recursive:
                     inner.append(path)
-            elif reason := skip_reason(entry.name):
+            elif reason := names.skip_reason(entry.name):
                 survey.skip(reason, path)
             else:
                 _add_file(entry, path, survey)
@@ -119,12 +121,12 @@ def _add_file(entry: os.DirEntry[str], path: str, survey: Survey) -> None:
             survey.odd[path] = "not a regular file (a pipe, socket or device): remove it"
 
 
-def is_ours(path: str, *, recursive: bool) -> bool:
+def is_ours(path: str, *, recursive: bool, names: Names = USUAL) -> bool:
     """Tell whether a path below the inbox is one that a scan would report, by its names."""
     *folders, name = path.split("/")
-    if (folders and not recursive) or skip_reason(name):
+    if (folders and not recursive) or names.skip_reason(name):
         return False
-    return not any(is_skipped_folder(folder) for folder in folders)
+    return not any(names.skips_folder(folder) for folder in folders)
 
 
 def sign_path(root: Path, path: str) -> Signature | None:

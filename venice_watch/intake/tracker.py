@@ -9,8 +9,9 @@ tells of changes is known in `root` and `watch`.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from structlog.typing import FilteringBoundLogger
 
@@ -18,6 +19,7 @@ from venice_watch import settle
 from venice_watch.clock import Clock
 from venice_watch.config.model import Folder, UnknownFiles
 from venice_watch.intake import look
+from venice_watch.intake.junk import Names
 from venice_watch.intake.root import InboxRoot, identify
 from venice_watch.intake.watch import Keeper
 from venice_watch.job import Arrival, Signature
@@ -58,6 +60,9 @@ class Tracker:
         on_arrival: Callable[[], None],
     ) -> None:
         self.folder = folder
+        self.skipped: Mapping[str, int] = {}  # names that the last whole scan left alone, by why
+        names = Names(skip=folder.skip_names, take=folder.take_names)
+        self._how: dict[str, Any] = {"recursive": folder.recursive, "names": names}
         self._rules_digest = rules_digest
         self._ledger = ledger
         self._clock = clock
@@ -80,6 +85,11 @@ class Tracker:
     def pending(self) -> int:
         """Return how many files were seen and are not complete yet."""
         return len(self._pending)
+
+    @property
+    def ignored(self) -> int:
+        """Return how many files are left alone because they are no images."""
+        return len(self._ignored)
 
     def look_again(self, path: str) -> None:
         """Forget what was known of a file: it left, or another version stands there."""
@@ -189,8 +199,7 @@ class Tracker:
         self._rescan_at = ended_at + max(wanted_s, RESCAN_SHARE * (ended_at - started_at))
 
     def _scan(self) -> tuple[look.Survey, tuple[int, int]]:
-        survey = look.scan(self.folder.inbox, recursive=self.folder.recursive)
-        return survey, identify(self.folder.inbox)
+        return look.scan(self.folder.inbox, **self._how), identify(self.folder.inbox)
 
     async def _take_survey(self, survey: look.Survey, identity: tuple[int, int]) -> float:
         """Compare a whole scan with what is remembered; return how long it may be to the next."""
@@ -203,6 +212,7 @@ class Tracker:
             if path not in self._odd_told:
                 self._log.info("file.skipped", path=path, reason=reason)
         self._odd_told = set(survey.odd)
+        self.skipped = survey.skipped
         for reason, path in survey.examples.items():
             if reason not in self._reasons_told:
                 self._reasons_told.add(reason)
@@ -224,10 +234,9 @@ class Tracker:
         )
 
     async def _forget_absent(self, survey: look.Survey) -> None:
-        for absent in [path for path in self._pending if path not in survey.files]:
-            del self._pending[absent]
-        for absent in [path for path in self._ignored if path not in survey.files]:
-            del self._ignored[absent]
+        for kept in (self._pending, self._ignored):
+            for absent in [path for path in kept if path not in survey.files]:
+                del kept[absent]
         gone = [path for path in self._known if path not in survey.files]
         if len(gone) < len(self._known) and (
             gone := [one for one in gone if one not in self._hidden]
@@ -240,14 +249,14 @@ class Tracker:
         """Look where events said that something happened."""
         for path, is_folder in hints.items():
             if not is_folder:
-                if look.is_ours(path, recursive=self.folder.recursive):
+                if look.is_ours(path, **self._how):
                     signature = await asyncio.to_thread(look.sign_path, self.folder.inbox, path)
                     if signature is not None:
                         self._note(path, signature, announced=True)
-            elif self.folder.recursive and look.is_ours(f"{path}/x", recursive=True):
+            elif self.folder.recursive and look.is_ours(f"{path}/x", **self._how):
                 with contextlib.suppress(OSError):  # the next scan tells
                     survey = await asyncio.to_thread(
-                        look.scan, self.folder.inbox, path, recursive=True
+                        look.scan, self.folder.inbox, path, **self._how
                     )
                     for found, signature in survey.files.items():
                         self._note(found, signature)

@@ -19,6 +19,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.config.model import Folder, Watch
 from venice_watch.intake import look, mounts
+from venice_watch.intake.junk import Names
 from venice_watch.intake.observer import NativeObserver
 from venice_watch.intake.root import Standing
 
@@ -49,6 +50,7 @@ class Keeper:
     ) -> None:
         self.trouble: str | None = None  # why there are no events although there should be
         self._folder = folder
+        self._names = Names(skip=folder.skip_names, take=folder.take_names)
         self._clock = clock
         self._log = log
         self._wake = wake
@@ -172,7 +174,9 @@ class Keeper:
             self.pause()
         # our own moves are told of too, and prove nothing about files that come
         self._announced = self._announced or any(
-            look.is_ours(path, recursive=True) for path, is_folder in hints.items() if not is_folder
+            look.is_ours(path, recursive=True, names=self._names)
+            for path, is_folder in hints.items()
+            if not is_folder
         )
         folders = tuple(
             f"{path}/" if path else "" for path, is_folder in hints.items() if is_folder
