@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_scan(inbox: Path) -> None:
     assert set(survey.files) == names
     assert all(survey.files[name] == sign((inbox / name).stat()) for name in names)
     assert survey.complete
-    assert survey.device == inbox.stat().st_dev
+    assert survey.devices == {inbox.stat().st_dev}
     assert set(scan(inbox, recursive=False).files) == {
         "a.png",
         NAME_NOT_TEXT,
@@ -65,6 +66,14 @@ def test_scan(inbox: Path) -> None:
         "notes.txt",
     }
     assert set(scan(inbox, "sub", recursive=True).files) == {"sub/b.png", "sub/sub/c"}
+
+
+def test_absent(inbox: Path) -> None:
+    """What is missing is gone, but for what was on a file system that the scan did not see."""
+    write(inbox / "a.png")
+    here = sign((inbox / "a.png").stat())
+    known = {"a.png": here, "b.png": here, "mounted/c.png": replace(here, device=-1)}
+    assert scan(inbox, recursive=True).absent(known) == ["b.png"]
 
 
 def test_scan_skips(inbox: Path, tmp_path: Path) -> None:

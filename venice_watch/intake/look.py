@@ -11,6 +11,7 @@ import os
 import signal
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ DEPTH_MAX = 64  # folders inside folders; deeper is a loop or a mistake
 class Survey:
     """What one scan found; `complete` is False where a folder could not be read."""
 
-    device: int
+    devices: set[int] = field(default_factory=set)  # that folders and files were found on
     folders: list[str] = field(default_factory=list)  # that were looked into; the root is ""
     files: dict[str, Signature] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -46,6 +47,14 @@ class Survey:
         self.skipped[reason] += 1
         if reason != "our own":
             self.examples.setdefault(reason, path)
+
+    def absent(self, known: Mapping[str, Signature]) -> list[str]:
+        """Return which files are gone; one whose file system was not seen may only be away."""
+        return [
+            path
+            for path, signature in known.items()
+            if path not in self.files and signature.device in self.devices
+        ]
 
     @property
     def complete(self) -> bool:
@@ -70,7 +79,7 @@ def ignore_lease_breaks() -> None:
 
 def scan(root: Path, relative: str = "", *, recursive: bool, names: Names = USUAL) -> Survey:
     """Return the regular files below `root`/`relative`; raise OSError if that cannot be read."""
-    survey = Survey(device=root.stat().st_dev)
+    survey = Survey()
     waiting = [relative]
     while waiting:
         folder = waiting.pop()
@@ -91,6 +100,7 @@ def _scan_folder(
 ) -> list[str]:
     """Add the folder's files to the survey and return its sub-folders."""
     inner = []
+    survey.devices.add(os.fstat(descriptor).st_dev)
     with os.scandir(descriptor) as entries:
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
@@ -116,6 +126,7 @@ def _add_file(entry: os.DirEntry[str], path: str, survey: Survey) -> None:
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             survey.files[path] = sign(status)
+            survey.devices.add(status.st_dev)  # overlays have their files elsewhere
         else:
             survey.skipped["not a regular file"] += 1
             survey.odd[path] = "not a regular file (a pipe, socket or device): remove it"

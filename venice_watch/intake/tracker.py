@@ -156,8 +156,7 @@ class Tracker:
         self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
 
     async def _wait_due(self) -> None:
-        due_at = min((entry.look_at for entry in self._pending.values()), default=self._rescan_at)
-        due_at = min(due_at, self._rescan_at)
+        due_at = min([self._rescan_at, *(entry.look_at for entry in self._pending.values())])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, due_at - self._clock.monotonic())):
                 await self._wake.wait()
@@ -237,7 +236,7 @@ class Tracker:
         for kept in (self._pending, self._ignored):
             for absent in [path for path in kept if path not in survey.files]:
                 del kept[absent]
-        gone = [path for path in self._known if path not in survey.files]
+        gone = survey.absent(self._known)
         if len(gone) < len(self._known) and (
             gone := [one for one in gone if one not in self._hidden]
         ):
@@ -247,24 +246,22 @@ class Tracker:
 
     async def _follow(self, hints: dict[str, bool]) -> None:
         """Look where events said that something happened."""
+        inbox = self.folder.inbox
         for path, is_folder in hints.items():
             if not is_folder:
                 if look.is_ours(path, **self._how):
-                    signature = await asyncio.to_thread(look.sign_path, self.folder.inbox, path)
+                    signature = await asyncio.to_thread(look.sign_path, inbox, path)
                     if signature is not None:
                         self._note(path, signature, announced=True)
             elif self.folder.recursive and look.is_ours(f"{path}/x", **self._how):
                 with contextlib.suppress(OSError):  # the next scan tells
-                    survey = await asyncio.to_thread(
-                        look.scan, self.folder.inbox, path, **self._how
-                    )
+                    survey = await asyncio.to_thread(look.scan, inbox, path, **self._how)
                     for found, signature in survey.files.items():
                         self._note(found, signature)
 
     def _note(self, path: str, signature: Signature, *, announced: bool = False) -> None:
         """Remember a sighting; a version that nobody knows becomes pending."""
-        known = self._known.get(path)
-        if known is not None and known.is_version(signature):
+        if (known := self._known.get(path)) is not None and known.is_version(signature):
             return
         if self._ignored.get(path) == signature:
             return
