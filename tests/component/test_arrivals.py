@@ -5,6 +5,10 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.component.conftest import wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -191,3 +195,41 @@ def test_link_to_inbox(place: "Place", draw: "Callable[..., bytes]") -> None:
     place.wait_names("outbox", {"before.png"})  # the first scan is over
     (real / "a.png").write_bytes(draw(2))
     place.wait_names("outbox", {"a.png"})
+
+
+@pytest.mark.parametrize("originals", ["archive", "delete"])
+def test_opened_again_while_it_is_sent(
+    place: "Place", venice: "Venice", draw: "Callable[..., bytes]", originals: str
+) -> None:
+    """An original that a program is about to write anew is not put away from under its hands."""
+    place.write(originals=originals)
+    venice.change(latency_s=0.5)
+    daemon = place.ready()
+    old, new = draw(1), draw(2)
+    path = place.drop("a.png", old)
+    venice.wait(in_flight=1)
+    with path.open("r+b") as writer:
+        daemon.wait_event("original.stuck")
+        writer.write(new)
+        writer.truncate()
+    daemon.wait_event("image.completed", 2)
+    assert venice.charged() == [sha256(old), sha256(new)]
+    wait_until(lambda: not place.names("inbox"), "the new bytes are put away")
+    assert place.read("archive") == ({"a.png": new} if originals == "archive" else {})
+
+
+def test_kept_and_timed_while_it_is_sent(
+    place: "Place", venice: "Venice", draw: "Callable[..., bytes]"
+) -> None:
+    """A time that is set after the closing makes no second image of a file that stays."""
+    place.write(originals="keep", duplicates="process")
+    venice.change(latency_s=0.5)
+    daemon = place.ready()
+    path = place.drop("a.png", draw(1))
+    venice.wait(in_flight=1)
+    os.utime(path, ns=(10**18, 10**18))
+    daemon.wait_event("image.completed")
+    assert daemon.stop() == 0
+    assert place.once()[0] == 0
+    assert place.names("outbox") == {"a.png"}
+    assert len(venice.charged()) == 1

@@ -22,6 +22,7 @@ from venice_watch.files.source import (
     opened_source,
     sign,
 )
+from venice_watch.intake import mounts
 from venice_watch.intake.content import HEAD_BYTES, find_end, is_candidate
 from venice_watch.intake.junk import USUAL, Names
 from venice_watch.job import Signature
@@ -168,6 +169,17 @@ def examine(root: Path, path: str, *, trusted: bool) -> Sample | None:
             )
     except (SourceGoneError, UnsafeSourceError):
         return None
+
+
+def is_written(root: Path, path: str) -> bool:
+    """Tell whether a process on this machine has a file open for writing, as far as is known."""
+    if mounts.file_system_of(root) not in mounts.TRUSTED:
+        return False  # a network mount refuses leases for reasons of its own
+    try:
+        with opened_source(root, path) as descriptor:
+            return ask_for_writers(descriptor) is Writer.SOME
+    except (OSError, SourceGoneError, UnsafeSourceError):
+        return False
 
 
 def ask_for_writers(descriptor: int) -> Writer:

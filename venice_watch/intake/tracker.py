@@ -98,6 +98,10 @@ class Tracker:
         self._rescan_at = min(self._rescan_at, self._clock.monotonic() + REFUSED_LOOK_S)
         self._wake.set()
 
+    def stays(self, path: str, signature: Signature) -> None:
+        """Know a file that was dealt with and stays, by its present version."""
+        self._known[path] = signature
+
     def left(self, path: str) -> None:
         """Forget a file that was moved out of the inbox."""
         self._known.pop(path, None)
@@ -311,12 +315,11 @@ class Tracker:
         if isinstance(sample, OSError):
             self._back_off(path, entry, sample)
             return None
+        if (known := self._known.get(path)) is not None and known.is_version(sample.signature):
+            del self._pending[path]  # it is what was dealt with
+            return None
         now = self._clock.monotonic()
         if sample.signature != entry.signature:
-            known = self._known.get(path)
-            if known is not None and known.is_version(sample.signature):
-                del self._pending[path]  # back to what was dealt with
-                return None
             entry.signature, entry.changed_at = sample.signature, now
             entry.told = entry.announced = False
         entry.troubles = 0

@@ -240,7 +240,10 @@ class Ledger(Protocol):
         """
 
     async def retired(self, job: Job, *, original_path: str | None, now: float) -> None:
-        """Record that the original is put away (None: it stays where it is, or is gone)."""
+        """Record that the original is put away (None: it stays where it is, or is gone).
+
+        Its times are those of `job`: somebody may have set them since it was read.
+        """
 
     async def present(self, folder: str, *, rules_digest: str) -> Iterable[tuple[str, Signature]]:
         """Return path and version of each file that was dealt with or is on its way.

@@ -318,6 +318,8 @@ class SqliteLedger(Steps):
             job,
             now=now,
             present=job.retire is Retire.KEEP,
+            mtime_ns=job.signature.mtime_ns,
+            ctime_ns=job.signature.ctime_ns,
             original_path=None if original_path is None else os.fsencode(original_path),
         )
 

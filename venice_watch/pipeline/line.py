@@ -173,7 +173,10 @@ async def put_owed_away(
 
     `without` are the jobs that somebody is putting away right now.
     """
-    for job in await parts.ledger.owed():
+    owed = await parts.ledger.owed()
+    for left in parts.tally.stuck.keys() - {job.id for job in owed} - set(without):
+        del parts.tally.stuck[left]  # another version came there, or nothing is
+    for job in owed:
         folder = folders.get(job.folder)
         if folder is None or job.id in without:
             continue

@@ -20,9 +20,12 @@ from venice_watch.files.source import (
     SourceChangedError,
     SourceGoneError,
     UnsafeSourceError,
+    check_version,
     find_retouched,
 )
-from venice_watch.job import SPENT, Attempt, Job, Retire
+from venice_watch.intake.look import is_written
+from venice_watch.intake.tracker import Tracker
+from venice_watch.job import SPENT, Attempt, Job, Retire, Signature
 from venice_watch.ledger import StaleError
 from venice_watch.pipeline.passage import Parts, Passage
 
@@ -31,6 +34,10 @@ QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + naming.REPOR
 
 class NoArchiveError(VeniceWatchError):
     """An original is owed to an archive that is no longer configured."""
+
+
+class StillWrittenError(VeniceWatchError):
+    """A program has the original open for writing: what it writes must not go with it."""
 
 
 async def retire(parts: Parts, passage: Passage) -> None:
@@ -43,6 +50,8 @@ async def retire(parts: Parts, passage: Passage) -> None:
     try:
         for root in _targets_of(folder, job):
             await parts.mounted.require(root)
+        if job.retire is Retire.KEEP:
+            job = await _follow_kept(tracker, folder, job)
         where = await asyncio.to_thread(_put_away_retouched, folder, job, report)
         original_path = None if where is None else str(where)
         await parts.ledger.retired(job, original_path=original_path, now=parts.clock.now())
@@ -53,6 +62,7 @@ async def retire(parts: Parts, passage: Passage) -> None:
             _keep_owed(parts, passage, f"the inbox is away: {tracker.root.trouble}")
             return
         passage.log.warning("original.not_there", reason=str(exc))
+        parts.tally.stuck.pop(job.id, None)
         nothing = replace(job, retire=Retire.NONE)
         await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
         tracker.look_again(job.path)
@@ -78,16 +88,43 @@ def _targets_of(folder: Folder, job: Job) -> list[Path]:
     return [] if root is None else [root]
 
 
+async def _follow_kept(tracker: Tracker, folder: Folder, job: Job) -> Job:
+    """Know an original that stays by the time that somebody has set since it was read."""
+    found = await asyncio.to_thread(_find_kept, folder, job)
+    if found is None:
+        return job
+    tracker.stays(job.path, found)
+    return replace(job, signature=found)
+
+
+def _find_kept(folder: Folder, job: Job) -> Signature | None:
+    """Return the version of an original that stays, if only its time was set since; blocks."""
+    with contextlib.suppress(OSError, VeniceWatchError):  # away, gone: the next scan tells
+        try:
+            check_version(folder.inbox, job.path, job.signature)
+        except SourceChangedError:
+            return _find_retouched(folder, job)
+    return None
+
+
+def _find_retouched(folder: Folder, job: Job) -> Signature | None:
+    if job.source_sha256 is None:
+        return None
+    return find_retouched(folder.inbox, job.path, job.signature, job.source_sha256)
+
+
 def _put_away_retouched(
     folder: Folder, job: Job, report: Mapping[str, object] | None
 ) -> Path | None:
     """Put the original away, also where somebody has set its time since it was read; blocks."""
+    if job.retire is not Retire.KEEP and is_written(folder.inbox, job.path):
+        raise StillWrittenError(
+            f"a program has {job.path} open for writing; it stays until that has closed it"
+        )
     try:
         return put_original_away(folder, job, report)
     except SourceChangedError:
-        if job.source_sha256 is None:
-            raise
-        found = find_retouched(folder.inbox, job.path, job.signature, job.source_sha256)
+        found = _find_retouched(folder, job)
         if found is None:
             raise
     return put_original_away(folder, replace(job, signature=found), report)
