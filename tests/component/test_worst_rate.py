@@ -134,7 +134,7 @@ def test_storm(
     assert len(charged) == len(set(charged)) == len(pictures)
     assert place.money() == {"charged": len(pictures) * PRICE, "none": 0}
     faults = venice.totals()["faults"]
-    assert min(faults["unavailable"], faults["overloaded"]) > 10, "there was a storm"
+    assert min(faults["unavailable"], faults["overloaded"]) >= 5, "there was a storm"
     assert most_within(venice.failures(), 30.0) <= FAILURES_MAX
 
 
