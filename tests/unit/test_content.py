@@ -71,15 +71,23 @@ def test_without_an_end(name: str) -> None:
 @settings(max_examples=60, deadline=None)
 @given(name=st.sampled_from(ENDED), share=st.floats(0.01, 0.999))
 def test_cut(name: str, share: float) -> None:
-    """A file that is cut anywhere is never whole, unless a format's last letter was hit."""
+    """A file that is cut anywhere is never whole, unless a format's last letters were hit."""
     data = MADE[name][: max(8, int(len(MADE[name]) * share))]
-    if name == "gif" and data.endswith(b";"):
-        return  # one byte is all that a GIF's end has
+    if name == "gif" and data.endswith(b"\0;"):
+        return  # two bytes are all that a GIF's end has
     if name.startswith(("webp", "bmp")) and len(data) < 20:
         return  # not even its head is there
     if data.endswith(b"\xff\xd9"):
         return  # right behind the thumbnail; the quiet time has to tell
     assert end_of(data) is End.MISSING
+
+
+def test_cut_behind_a_trailers_byte() -> None:
+    """A GIF that is cut behind a byte that happens to be its trailer's is not whole."""
+    data = encoded("GIF")[:-2]
+    assert end_of(data + b"\x01;") is End.MISSING
+    assert end_of(data + b"\x01;" + bytes(100)) is End.MISSING
+    assert end_of(data + b"\x00;") is End.WHOLE
 
 
 @pytest.mark.parametrize("name", ENDED)

@@ -79,7 +79,8 @@ def find_end(descriptor: int, size_bytes: int) -> End:
             whole = tail.endswith(b"\x00\x00\x00\x00IEND\xaeB`\x82")
             return End.WHOLE if whole else _walk_png(descriptor, size_bytes)
         case Kind.GIF:
-            return End.WHOLE if tail.rstrip(b"\x00").endswith(b";") else End.MISSING
+            # the trailer alone is one byte in 256; what it follows has an end of its own
+            return End.WHOLE if tail.rstrip(b"\x00").endswith(b"\x00;") else End.MISSING
         case Kind.RIFF:
             return _compare(struct.unpack("<I", head[4:8])[0] + 8, size_bytes, tail)
         case Kind.BMP:
