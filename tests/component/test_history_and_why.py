@@ -295,7 +295,7 @@ def test_why_nothing_is_known(place: "Place", draw: "Draw") -> None:
         place.root / "nothing.png": "there is no such file",
         place.drop(".hidden.png", draw(1)): "never touched (hidden)",
         place.drop("x.part", draw(1)): "never touched (temporary)",
-        place.drop("@eaDir/x.png", draw(1)): "the folder @eaDir is hidden or a system's",
+        place.drop("@eaDir/x.png", draw(1)): "the folder @eaDir is hidden, a system's",
         place.drop("notes.txt", b"words"): "it is no image",
         place.drop("empty.png", b""): "it is empty; it is quarantined if nobody writes to it",
         place.drop("half.png", draw(1)[:300]): "its end is missing",
