@@ -134,7 +134,8 @@ def test_storm(
     assert len(charged) == len(set(charged)) == len(pictures)
     assert place.money() == {"charged": len(pictures) * PRICE, "none": 0}
     faults = venice.totals()["faults"]
-    assert min(faults["unavailable"], faults["overloaded"]) >= 5, "there was a storm"
+    assert faults["unavailable"] + faults["overloaded"] > 20, "there was a storm"
+    assert min(faults["unavailable"], faults["overloaded"]) >= 5, "of both kinds"
     assert most_within(venice.failures(), 30.0) <= FAILURES_MAX
 
 

@@ -93,6 +93,23 @@ def test_written_while_it_is_read(
         read_source(inbox, "sub/cat.png", seen)
 
 
+def test_deleted_while_it_is_read(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that its owner deletes in the middle of a read is gone, and no other version."""
+    path = inbox / "sub/cat.png"
+    read = os.read
+
+    def read_and_delete(descriptor: int, count: int) -> bytes:
+        data = read(descriptor, count)
+        monkeypatch.undo()
+        path.unlink()
+        return data
+
+    seen = sign(path.stat())
+    monkeypatch.setattr(os, "read", read_and_delete)
+    with pytest.raises(SourceGoneError, match="while it was read"):
+        read_source(inbox, "sub/cat.png", seen)
+
+
 @pytest.mark.parametrize("path", ["sub/dog.png", "gone/cat.png", "sub/cat.png/cat.png"])
 def test_gone(inbox: Path, path: str) -> None:
     """A file or folder that is not there is told from trouble."""

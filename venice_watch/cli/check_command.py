@@ -176,11 +176,11 @@ def _count_folders(folder: "Folder") -> int:
 
     from venice_watch.intake.junk import Names
 
-    usual = Names(skip=folder.skip_names, take=folder.take_names)
+    left_alone = Names.of(folder)
 
     def walk() -> Iterator[str]:
         for path, names, _files in os.walk(folder.inbox):
-            names[:] = [name for name in names if not usual.skips_folder(name)]
+            names[:] = [name for name in names if not left_alone.skips_folder(name)]
             yield path
 
     return sum(1 for _ in islice(walk(), FOLDERS_COUNTED_MAX))

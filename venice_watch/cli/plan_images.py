@@ -205,7 +205,7 @@ class Planner:
         return look.scan(
             folder.inbox,
             recursive=folder.recursive,
-            names=Names(skip=folder.skip_names, take=folder.take_names),
+            names=Names.of(folder),
         )
 
     def _hold_unless_ready(self, folder: Folder, case: Case) -> None:

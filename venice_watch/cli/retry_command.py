@@ -271,7 +271,7 @@ def _source(one: _Quarantined) -> str:
         os.fsencode(source)
     except UnicodeEncodeError as exc:
         raise _StaysError(f"its report names no path of an inbox: {source!r:.200}") from exc
-    names = Names(skip=one.folder.skip_names, take=one.folder.take_names)
+    names = Names.of(one.folder)
     if not is_ours(source, recursive=one.folder.recursive, names=names):
         raise _StaysError(
             f"{source} would not be taken from the inbox: folder {one.folder.name!r} leaves such "

@@ -49,7 +49,7 @@ def _reason_by_name(one: Located) -> str | None:
     *folders, name = one.relative.split("/")
     if folders and not one.folder.recursive:
         return "it is in a sub-folder, and `recursive` of this folder is off"
-    names = Names(skip=one.folder.skip_names, take=one.folder.take_names)
+    names = Names.of(one.folder)
     skipped = next((part for part in folders if names.skips_folder(part)), None)
     if skipped is not None:
         return (

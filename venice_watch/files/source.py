@@ -125,5 +125,7 @@ def read_source(root: Path, relative: str, expected: Signature) -> bytes:
             chunks.append(chunk)
         data = b"".join(chunks)
         if sign(os.fstat(descriptor)) != before or len(data) != before.size_bytes:
+            if is_gone(root, relative):  # its last name going is a change as well
+                raise SourceGoneError(f"{relative} left {root} while it was read")
             raise SourceChangedError(f"{relative} was written while it was read")
         return data

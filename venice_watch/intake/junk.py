@@ -7,6 +7,10 @@ ignores case. A folder may add patterns of its own, or take names that are usual
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase, translate
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from venice_watch.config.model import Folder
 
 OWN = ".venice-watch"
 HIDDEN_FIRST = frozenset(".@#~$")  # a component that begins so belongs to a program, not a person
@@ -53,6 +57,11 @@ class Names:
 
     skip: tuple[str, ...] = ()  # patterns
     take: tuple[str, ...] = ()  # patterns; they win
+
+    @classmethod
+    def of(cls, folder: "Folder") -> Self:
+        """Return what this folder leaves alone."""
+        return cls(skip=folder.skip_names, take=folder.take_names)
 
     def skip_reason(self, name: str) -> str | None:
         """Return why a file of this name is not for us, or None."""

@@ -61,8 +61,7 @@ class Tracker:
     ) -> None:
         self.folder = folder
         self.skipped: Mapping[str, int] = {}  # names that the last whole scan left alone, by why
-        names = Names(skip=folder.skip_names, take=folder.take_names)
-        self._how: dict[str, Any] = {"recursive": folder.recursive, "names": names}
+        self._how: dict[str, Any] = {"recursive": folder.recursive, "names": Names.of(folder)}
         self._rules_digest = rules_digest
         self._ledger = ledger
         self._clock = clock

@@ -50,7 +50,7 @@ class Keeper:
     ) -> None:
         self.trouble: str | None = None  # why there are no events although there should be
         self._folder = folder
-        self._names = Names(skip=folder.skip_names, take=folder.take_names)
+        self._names = Names.of(folder)
         self._clock = clock
         self._log = log
         self._wake = wake
