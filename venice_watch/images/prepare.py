@@ -58,8 +58,10 @@ class Prepared:
     note: str  # what was changed, for the journal; empty if nothing was
 
 
-def prepare(data: bytes, probe: Probe, *, width: int, height: int) -> Prepared:
+def prepare(data: bytes, probe: Probe, *, width: int, height: int, frame: int = 0) -> Prepared:
     """Return what to send of `data` for an upload of `width` x `height` pixels, upright.
+
+    `frame` counts from 0, where the file has several.
 
     Raises:
         ImageRefusedError: `too_large` if no encoding fits, `corrupt` or `incomplete` if it cannot
@@ -80,7 +82,7 @@ def prepare(data: bytes, probe: Probe, *, width: int, height: int) -> Prepared:
             note="",
         )
     with decoding(data, probe.format):
-        image, profile = _pixels(data, probe, width=width, height=height)
+        image, profile = _pixels(data, probe, width=width, height=height, frame=frame)
         assert image.size == (width, height), "what is sent is what was planned"
         encoded, kind = _encode(image, profile)
     return Prepared(
@@ -90,7 +92,7 @@ def prepare(data: bytes, probe: Probe, *, width: int, height: int) -> Prepared:
         width=width,
         height=height,
         converted=True,
-        note=_note(probe, kind, source_bytes=len(data), size=(width, height)),
+        note=_note(probe, kind, source_bytes=len(data), size=(width, height), frame=frame),
     )
 
 
@@ -105,12 +107,14 @@ def _goes_as_is(data: bytes, probe: Probe) -> bool:
 
 
 def _pixels(
-    data: bytes, probe: Probe, *, width: int, height: int
+    data: bytes, probe: Probe, *, width: int, height: int, frame: int
 ) -> tuple[Image.Image, bytes | None]:
-    """Decode the first frame; return it upright, in a mode that is sent, with its profile."""
+    """Decode one frame; return it upright, in a mode that is sent, with its profile."""
     turn = _TURNS.get(probe.orientation)
     stored_size = (height, width) if probe.orientation in SIDEWAYS else (width, height)
     with open_image(data, probe.format) as source:
+        if frame:
+            source.seek(frame)
         if probe.format == "jpeg":
             source.draft(None, (stored_size[0] * _DRAFT_GAP, stored_size[1] * _DRAFT_GAP))
         source.load()
@@ -214,11 +218,12 @@ def _saved(image: Image.Image, plugin: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _note(probe: Probe, kind: str, *, source_bytes: int, size: tuple[int, int]) -> str:
+def _note(probe: Probe, kind: str, *, source_bytes: int, size: tuple[int, int], frame: int) -> str:
     """Say what was changed, in the order in which it happened."""
     steps = []
     if probe.frames > 1:
-        steps.append(f"first of {probe.frames} frames")
+        which = f"frame {frame + 1}" if frame else "first"
+        steps.append(f"{which} of {probe.frames} frames")
     if probe.format != kind or probe.mode not in _MODES_AS_IS:
         steps.append(f"{probe.format} {probe.mode} as {kind}")
     if probe.orientation != UPRIGHT:
