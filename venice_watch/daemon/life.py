@@ -73,6 +73,7 @@ class Daemon:
         self._notifier = notifier
         self._folders = {folder.name: folder for folder in config.folders}
         self._wake = asyncio.Event()
+        self._owed_wake = asyncio.Event()  # an inbox is back: what it owes can be put away
         self._gate = Gate(
             clock=clock,
             concurrency=config.api.concurrency,
@@ -102,6 +103,7 @@ class Daemon:
                 clock=clock,
                 log=log,
                 on_arrival=self._wake.set,
+                on_return=self._owed_wake.set,
             )
             for folder in config.folders
         }
@@ -286,7 +288,10 @@ class Daemon:
 
     async def _keep_owed(self) -> None:
         while True:
-            await self._clock.sleep(OWED_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OWED_S):
+                    await self._owed_wake.wait()
+            self._owed_wake.clear()
             await line.put_owed_away(self._parts, self._folders, without=self._dispatcher.in_hand)
 
     async def _keep_notified(self) -> None:

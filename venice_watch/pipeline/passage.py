@@ -66,11 +66,11 @@ class Tally:
     spent_microusd: int = 0
     held: dict[str, Hold] = field(default_factory=dict)  # by folder
     stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
+    hidden: set[int] = field(default_factory=set)  # jobs whose original waits for its inbox
     held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     unwritten: dict[int, str] = field(default_factory=dict)  # attempt: why its result is in memory
     budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
-
     shortfall: Shortfall | None = None  # that was said
 
     def settle(self, folder: str, path: str) -> None:
