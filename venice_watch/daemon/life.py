@@ -41,6 +41,7 @@ from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
 from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, FAILURES_WINDOW_S, WINDOW_S, Gate
+from venice_watch.venice.limits import Limits
 
 SPOOL_NAME = "spool"
 THREADS_MAX = 64  # for files: a hung share keeps some of them
@@ -51,6 +52,16 @@ UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often 
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
 READY_S = 20.0  # for the inboxes to be watched before READY is sent all the same
 STATUS_S = 10.0  # between words to systemd
+
+
+def limits_of(config: Config) -> Limits:
+    """Return what a configuration allows the gate."""
+    return Limits(
+        concurrency=config.api.concurrency,
+        folders={one.name: one.concurrency for one in config.folders if one.concurrency},
+        requests_per_minute=config.api.requests_per_minute,
+        priorities={one.name: one.priority for one in config.folders},
+    )
 
 
 class Daemon:
@@ -74,17 +85,7 @@ class Daemon:
         self._folders = {folder.name: folder for folder in config.folders}
         self._wake = asyncio.Event()
         self._owed_wake = asyncio.Event()  # an inbox is back: what it owes can be put away
-        self._gate = Gate(
-            clock=clock,
-            concurrency=config.api.concurrency,
-            folder_limits={
-                folder.name: folder.concurrency
-                for folder in config.folders
-                if folder.concurrency is not None
-            },
-            requests_per_minute=config.api.requests_per_minute,
-            priorities={folder.name: folder.priority for folder in config.folders},
-        )
+        self._gate = Gate(clock=clock, limits=limits_of(config))
         chosen = config.api.contract
         self._account = Account(
             client,
