@@ -84,6 +84,11 @@ class Tally:
         if hold is not None and hold.refused:
             del self.held[folder]
 
+    def forget_holds(self) -> None:
+        """Let everything that waits for a person try again: there is another configuration."""
+        self.held.clear()
+        self.held_images.clear()
+
     def lift_budgets(self) -> None:
         """Let folders whose budget was reached try again: money was given back."""
         for folder in [name for name, hold in self.held.items() if hold.budget is not None]:
