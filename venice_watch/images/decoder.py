@@ -21,7 +21,7 @@ from venice_watch.images.damage import KINDS_WITH_END, find_missing_end
 from venice_watch.images.signature import RASTERS
 
 PIXELS_DECODE_MAX = 200_000_000  # the largest cameras and scans
-DECODED_BYTES_MAX = 600_000_000  # of a picture and its decoder's own; all else is below 400 MB
+DECODED_BYTES_MAX = 640_000_000  # of a picture and its decoder's own; all else is below 400 MB
 PIXELS_SLOW_MAX = 3_000_000  # for decoders written in Python: about a second a megapixel
 _HEIC_THREADS = 2
 _MEGA = 1_000_000
@@ -36,7 +36,8 @@ _HINT = "Open it in an image editor and save it again, or take it from its sourc
 
 # Bytes a pixel that a decoder holds beside Pillow's picture, read off the peaks of real decodes:
 # canvases and planes before colour conversion, whole components as 32-bit numbers.
-_BESIDE_BYTES = {"WEBP": 12, "AVIF": 10, "HEIF": 8, "JPEG2000": 24}
+_BESIDE_BYTES = {"WEBP": 12, "AVIF": 8, "HEIF": 6, "JPEG2000": 16}
+_BESIDE_DEEP_BYTES = 8  # more, for planes of more than 8 bits
 _SLOW_CODECS = frozenset({"ppm", "ppm_plain", "qoi", "dds_rgb"})
 _NARROW_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 _WIDE_BYTES = 4  # whatever has several channels, or 32 bits, takes four bytes a pixel in Pillow
@@ -161,7 +162,10 @@ def load(image: ImageFile.ImageFile, *, beside_bytes: int = 0) -> None:
 def decoded_bytes(image: Image.Image) -> int:
     """Return what an image takes in memory at the peak of decoding, in bytes."""
     per_pixel = _NARROW_BYTES.get(image.mode, _WIDE_BYTES)
-    return image.width * image.height * (per_pixel + _BESIDE_BYTES.get(image.format or "", 0))
+    per_pixel += _BESIDE_BYTES.get(image.format or "", 0)
+    if image.info.get("bit_depth", 8) > 8:  # noqa: PLR2004 - what HEIC's decoder tells of itself
+        per_pixel += _BESIDE_DEEP_BYTES
+    return image.width * image.height * per_pixel
 
 
 @functools.cache

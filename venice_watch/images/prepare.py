@@ -74,7 +74,7 @@ def prepare(
     with decoding(data, probe.format):
         pixels = decode(data, probe, width=width, height=height, frame=frame, flatten=flatten)
         assert pixels.image.size == (width, height), "what is sent is what was planned"
-        encoded, kind = encode(pixels.image, pixels.profile, is_lossy=probe.format == "jpeg")
+        encoded, kind = encode(pixels.image, pixels.profile)
     steps = (
         *_what_was_taken(probe, kind, frame),
         *pixels.steps,

@@ -158,10 +158,6 @@ def _exif(data: bytes, kind: str, image: Image.Image) -> Image.Exif:
     """Return the tags that say how the decoded pixels are to be turned."""
     if kind == "heic":
         return Image.Exif()  # its boxes turn it, while it is decoded; EXIF there only repeats them
-    if kind == "avif":
-        exif = Image.Exif()  # Pillow put the boxes' turn here, in place of what EXIF had said
-        exif.load(image.info.get("exif", b""))
-        return exif
     if kind == "png" and "exif" not in image.info:
         for name, start, end in png_chunks(data):
             if name == b"eXIf":  # behind the pixels, where Pillow would decode them to get at it
