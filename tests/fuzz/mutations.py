@@ -47,18 +47,20 @@ def _saved(plugin: str, image: Image.Image | None = None, **options: object) -> 
 
 
 def _psd() -> bytes:
-    """Return a Photoshop file without layers, run-length encoded as Photoshop does."""
-    rows = [
-        bytes([SIZE[0] - 1]) + picture("L").tobytes()[y * SIZE[0] :][: SIZE[0]]
-        for y in range(SIZE[1])
-    ]
-    body = b"".join(struct.pack(">H", len(row)) for row in rows * 3) + b"".join(rows * 3)
+    """Return a Photoshop file without layers, packed as Photoshop does."""
+    rows = []
+    for plane in picture().split():
+        pixels = plane.tobytes()
+        for at in range(0, len(pixels), SIZE[0]):
+            row = pixels[at : at + SIZE[0]]
+            rows.append(b"\x7f" + row[:128] + bytes([SIZE[0] - 129]) + row[128:])
+    body = b"".join(struct.pack(">H", len(row)) for row in rows) + b"".join(rows)
     header = b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, SIZE[1], SIZE[0], 8, 3)
     return header + bytes(12) + b"\0\1" + body
 
 
 def _sun() -> bytes:
-    header = struct.pack(">8I", 0x59A66A95, *SIZE, 24, 0, 1, 0, 0)
+    header = struct.pack(">8I", 0x59A66A95, *SIZE, 24, 0, 3, 0, 0)  # 3: red first
     return header + picture().tobytes()
 
 
@@ -74,22 +76,25 @@ def _many(plugin: str, **options: object) -> bytes:
 
 
 def samples(kind: str) -> list[bytes]:
-    """Return whole pictures of a format, in the variants its decoder has branches for."""
+    """Return whole pictures of a format, the plainest first, in its decoder's variants."""
     deep = picture("L").convert("I").point(lambda value: value * 257).convert("I;16")
     makers: dict[str, Callable[[], list[bytes]]] = {
         "jpeg": lambda: [
+            _saved("JPEG"),
             _saved("JPEG", exif=_exif()),
             _saved("JPEG", progressive=True),
             _saved("JPEG", picture("CMYK")),
             _saved("MPO", save_all=True, append_images=[picture()]),
         ],
         "png": lambda: [
+            _saved("PNG"),
             _saved("PNG", exif=_exif()),
             _saved("PNG", picture().quantize(200)),
             _saved("PNG", deep),
             _many("PNG"),
         ],
         "webp": lambda: [
+            _saved("WEBP"),
             _saved("WEBP", exif=_exif()),
             _saved("WEBP", picture("RGBA"), lossless=True),
             _many("WEBP"),

@@ -30,6 +30,8 @@ _STOPS_EARLY = re.compile(r"truncated|unexpected end|not enough", re.IGNORECASE)
 _KIND_HINTS = {
     "tiff": "It is damaged, or its pixels are of a kind that is not read (colour in 32 bits, for "
     "one). Export it as 8-bit TIFF or PNG.",
+    "bmp": "It is damaged, or its pixels are of a kind that is not read. Save it as 24-bit BMP or "
+    "PNG.",
     "dds": "It is damaged, or its pixels are of a kind that is not read. Export it as PNG.",
 }
 _HINT = "Open it in an image editor and save it again, or take it from its source again."
@@ -39,8 +41,12 @@ _HINT = "Open it in an image editor and save it again, or take it from its sourc
 _BESIDE_BYTES = {"WEBP": 12, "AVIF": 8, "HEIF": 6, "JPEG2000": 16}
 _BESIDE_DEEP_BYTES = 8  # more, for planes of more than 8 bits
 _SLOW_CODECS = frozenset({"ppm", "ppm_plain", "qoi", "dds_rgb"})
-_NARROW_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
-_WIDE_BYTES = 4  # whatever has several channels, or 32 bits, takes four bytes a pixel in Pillow
+# Bytes a pixel in Pillow's memory, with the second picture these modes need in order to be reduced.
+_DEEP_GREYS = dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), 3)
+_MODE_BYTES = {"L": 1, "1": 2, "P": 5, "LA": 8, "PA": 8, "RGBA": 8} | _DEEP_GREYS
+_OTHER_MODE_BYTES = (
+    4  # whatever has several channels, or 32 bits, takes four bytes a pixel in Pillow
+)
 
 # What Pillow unpacks pixel by pixel in Python, and its C code could as well: (codec, arguments).
 _DDS_DATA_OFFSET = 128
@@ -114,8 +120,10 @@ def decoding(data: bytes, kind: str) -> Iterator[None]:
         raise _damaged(data, kind, exc) from exc
 
 
-def open_image(data: bytes, kind: str) -> ImageFile.ImageFile:
+def open_image(data: bytes, kind: str, *, frame: int = 0) -> ImageFile.ImageFile:
     """Open `data` with the one decoder for `kind`, reading its header only; call in `decoding`.
+
+    `frame` counts from 0; to get to a later one of an animation, those before it are decoded.
 
     Raises:
         ImageRefusedError: `unsupported_format` if the decoder is an extra that is not installed.
@@ -129,7 +137,17 @@ def open_image(data: bytes, kind: str) -> ImageFile.ImageFile:
         )
     image = Image.open(io.BytesIO(data), formats=[RASTERS[kind].plugin])
     image.tile = [_unpacked(tile) for tile in image.tile]
+    if frame:
+        image.seek(_position(image, kind, frame))
     return image
+
+
+def _position(image: ImageFile.ImageFile, kind: str, frame: int) -> int:
+    """Return where in the file a frame is: the first of a HEIC is its primary picture."""
+    if kind != "heic":
+        return frame
+    first = image.tell()
+    return [first, *(n for n in range(getattr(image, "n_frames", 1)) if n != first)][frame]
 
 
 def load(image: ImageFile.ImageFile, *, beside_bytes: int = 0) -> None:
@@ -161,7 +179,7 @@ def load(image: ImageFile.ImageFile, *, beside_bytes: int = 0) -> None:
 
 def decoded_bytes(image: Image.Image) -> int:
     """Return what an image takes in memory at the peak of decoding, in bytes."""
-    per_pixel = _NARROW_BYTES.get(image.mode, _WIDE_BYTES)
+    per_pixel = _MODE_BYTES.get(image.mode, _OTHER_MODE_BYTES)
     per_pixel += _BESIDE_BYTES.get(image.format or "", 0)
     if image.info.get("bit_depth", 8) > 8:  # noqa: PLR2004 - what HEIC's decoder tells of itself
         per_pixel += _BESIDE_DEEP_BYTES

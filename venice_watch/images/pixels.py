@@ -32,6 +32,7 @@ _PROFILE_SPACES = {"L": b"GRAY", "LA": b"GRAY", "RGB": b"RGB ", "RGBA": b"RGB "}
 # Names of 16-bit pixels in memory, and the name by which the same bytes give their lower halves.
 _LOWER_HALVES = {"B": "L", "L": "B", "N": "B"}
 _HALVED = frozenset({"RGB", "RGBX", "RGBA", "CMYK"})
+_ROUNDED_SHARE = 3  # of the memory allowed: what a picture may take for a second one beside it
 _ROUNDS_AT = 129  # (high, low) / 257 is nearer to high + 1 from here on
 # EXIF orientation to what makes it upright, as ImageOps.exif_transpose, whose rewriting of the
 # metadata fails on damaged EXIF; nothing of the EXIF is sent.
@@ -66,7 +67,7 @@ def decode(
 ) -> Pixels:
     """Decode one frame as `width` x `height` pixels, upright; call in `decoding`.
 
-    Where `flatten` is a colour, whatever is transparent is laid on it.
+    `probe` is of that frame. Where `flatten` is a colour, whatever is transparent is laid on it.
 
     Raises:
         ImageRefusedError: `too_large` if it takes too much memory or time.
@@ -74,7 +75,7 @@ def decode(
     """
     turn = _TURNS.get(probe.orientation)
     size = (height, width) if probe.orientation in SIDEWAYS else (width, height)
-    with _open_frame(data, probe, frame) as source:
+    with open_image(data, probe.format, frame=frame) as source:
         _decode_smaller(source, size)
         load(source, beside_bytes=coefficients_bytes(data) if probe.format == "jpeg" else 0)
         if probe.format == "tiff":  # Pillow turns these, and only these, while it loads them
@@ -104,16 +105,6 @@ def find_profile(data: bytes, kind: str, image: Image.Image) -> bytes | None:
         profile = data[at + 7 : at - 4 + int.from_bytes(data[at - 4 : at])] if at > 0 else None
     is_one = isinstance(profile, bytes) and profile[_PROFILE_MARK] == b"acsp"
     return profile if is_one else None
-
-
-def _open_frame(data: bytes, probe: Probe, frame: int) -> ImageFile.ImageFile:
-    source = open_image(data, probe.format)
-    if probe.format == "heic":  # opens at its primary picture, wherever in the file that is
-        first = source.tell()
-        frame = [first, *(n for n in range(probe.frames) if n != first)][frame]
-    if frame != source.tell() and probe.frames > 1:
-        source.seek(frame)
-    return source
 
 
 def _decode_smaller(source: ImageFile.ImageFile, size: tuple[int, int]) -> None:
@@ -187,9 +178,9 @@ def _lower_halves(
 
     None where that cannot be had: a level too dark at most is what remains.
     """
-    if 2 * decoded_bytes(source) > DECODED_BYTES_MAX:
+    if _ROUNDED_SHARE * decoded_bytes(source) > DECODED_BYTES_MAX:
         return None
-    again = _open_frame(data, probe, frame)
+    again = open_image(data, probe.format, frame=frame)
     if not again.tile or again.mode != source.mode:
         return None
     tiles = []
@@ -213,8 +204,8 @@ def _grey(source: ImageFile.ImageFile, probe: Probe) -> Image.Image:
         return _from_range(source, inverted=inverted)
     white = _DEEP_WHITE if probe.format == "ppm" else 2**probe.bits - 1
     stated = tags.get(_TIFF_WHITE_VALUE)  # 12 bits in 16 have their own white
-    if isinstance(stated, int) and _WHITE < stated < white:
-        white = stated
+    if isinstance(stated, tuple) and len(stated) == 1 and _WHITE < stated[0] < white:
+        white = int(stated[0])
     table = list(reversed(_levels(white))) if inverted else _levels(white)
     key = source.info.get("transparency")
     if not isinstance(key, int):

@@ -26,6 +26,7 @@ UPRIGHT = 1
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _DRAFT_DIVISOR = 8  # the most a JPEG decoder can leave out while still reading every byte
 _PAGED = frozenset({"gif", "png", "webp", "avif", "heic", "tiff"})
+_PAGES_DIFFER = frozenset({"tiff", "heic"})
 
 _PSD_DEPTH = slice(22, 24)
 _PSD_BITS_MAX = 8
@@ -38,6 +39,7 @@ _AVIF_DEPTH = re.compile(rb"av1C\x81.(.)", re.DOTALL)
 _AVIF_HIGH, _AVIF_TWELVE = 0x40, 0x20
 _TIFF_SUBFILE_TYPE, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 254, 256, 257, 258
 SCANS_MAX = 100  # passes of a progressive JPEG; each decodes the whole picture again
+SCANNED_PIXELS_MAX = 1_500_000_000  # in all passes; about two seconds
 FRAMES_COUNTED_MAX = 10_000  # a file can hold millions of empty ones
 _TIFF_SUB_IFDS, _TIFF_DNG_VERSION = 330, 50706
 _BITS = {"1": 1, "I": 32, "F": 32}  # by Pillow's mode; 8 for all others but I;16 and its kin
@@ -58,15 +60,18 @@ class Probe:
     has_alpha: bool
 
 
-def probe(data: bytes) -> Probe:
+def probe(data: bytes, *, frame: int = 0) -> Probe:
     """Read what `data` is, decoding no pixels.
+
+    `frame` (from 0) matters where pages are pictures of their own, each with its size and depth.
 
     Raises:
         ImageRefusedError: `unsupported_format`, `too_large`, `incomplete` or `corrupt`.
 
     """
     kind = _kind(data)
-    with decoding(data, kind), open_image(data, kind) as image:
+    page = frame if kind in _PAGES_DIFFER else 0
+    with decoding(data, kind), open_image(data, kind, frame=page) as image:
         tags = _tiff_tags(image)
         _refuse_raw(tags)
         _refuse_unflattened(image)
@@ -124,12 +129,8 @@ def check_whole(data: bytes, probe: Probe) -> None:
     wrong = find_wrong_checksum(data) if probe.format == "png" else None
     if wrong is not None:
         raise _damaged_png(wrong)
-    if probe.format == "jpeg" and (scans := count_scans(data)) > SCANS_MAX:
-        raise ImageRefusedError(
-            Code.CORRUPT,
-            f"This JPEG is stored in {scans} passes; ordinary ones have about ten, and more than "
-            f"{SCANS_MAX} are made to keep a decoder busy. Save it again in an image editor.",
-        )
+    if probe.format == "jpeg":
+        _refuse_many_scans(count_scans(data), probe.width * probe.height)
 
 
 def upright_size(probe: Probe) -> tuple[int, int]:
@@ -137,6 +138,17 @@ def upright_size(probe: Probe) -> tuple[int, int]:
     if probe.orientation in SIDEWAYS:
         return probe.height, probe.width
     return probe.width, probe.height
+
+
+def _refuse_many_scans(scans: int, pixels: int) -> None:
+    if scans <= SCANS_MAX and scans * pixels <= SCANNED_PIXELS_MAX:
+        return
+    raise ImageRefusedError(
+        Code.CORRUPT,
+        f"This JPEG is stored in {scans} passes over {pixels:,} pixels; ordinary ones have about "
+        f"ten, and more than {min(SCANS_MAX, SCANNED_PIXELS_MAX // pixels)} are made to keep a "
+        "decoder busy. Save it again in an image editor.",
+    )
 
 
 def _damaged_png(what: str) -> ImageRefusedError:
