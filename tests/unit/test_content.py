@@ -212,6 +212,13 @@ def test_kind(data: bytes, kind: Kind) -> None:
         (".jpg", b"text", True),
         ("cat.jpg.txt", b"text", False),
         ("film.mp4", b"\0\0\0\x18ftypmp42", False),
+        ("cat", encoded("ICNS", (128, 128)), True),
+        ("cat", encoded("SGI"), True),
+        ("cat", encoded("DDS"), True),
+        ("cat", encoded("QOI"), True),
+        ("cat", b"\x59\xa6\x6a\x95\0\0\0\x09", True),
+        ("cat.pcx", b"", True),
+        ("icns", b"icns are icons", False),
     ],
 )
 def test_candidate(name: str, head: bytes, *, expected: bool) -> None:

@@ -20,20 +20,28 @@ class Raster:
 
 
 # Only decoders that work on memory alone: PostScript, WMF, FlashPix and the like start other
-# programs or read other files. Slow pure-Python decoders (QOI, DDS, XPM) are left out as well.
+# programs or read other files. docs/formats.md says of every other decoder why it is left out.
 RASTERS = {
     "jpeg": Raster(plugin="JPEG", media_type="image/jpeg", extension="jpg"),
     "png": Raster(plugin="PNG", media_type="image/png", extension="png"),
     "webp": Raster(plugin="WEBP", media_type="image/webp", extension="webp"),
+    "heic": Raster(plugin="HEIF", media_type="image/heic", extension="heic"),
+    "avif": Raster(plugin="AVIF", media_type="image/avif", extension="avif"),
     "gif": Raster(plugin="GIF", media_type="image/gif", extension="gif"),
     "tiff": Raster(plugin="TIFF", media_type="image/tiff", extension="tif"),
     "bmp": Raster(plugin="BMP", media_type="image/bmp", extension="bmp"),
     "jp2": Raster(plugin="JPEG2000", media_type="image/jp2", extension="jp2"),
-    "avif": Raster(plugin="AVIF", media_type="image/avif", extension="avif"),
     "psd": Raster(plugin="PSD", media_type="image/vnd.adobe.photoshop", extension="psd"),
     "ico": Raster(plugin="ICO", media_type="image/vnd.microsoft.icon", extension="ico"),
+    "icns": Raster(plugin="ICNS", media_type="image/icns", extension="icns"),
     "tga": Raster(plugin="TGA", media_type="image/x-tga", extension="tga"),
     "ppm": Raster(plugin="PPM", media_type="image/x-portable-anymap", extension="ppm"),
+    "qoi": Raster(plugin="QOI", media_type="image/qoi", extension="qoi"),
+    "dds": Raster(plugin="DDS", media_type="image/vnd-ms.dds", extension="dds"),
+    "sgi": Raster(plugin="SGI", media_type="image/sgi", extension="sgi"),
+    "pcx": Raster(plugin="PCX", media_type="image/x-pcx", extension="pcx"),
+    "sun": Raster(plugin="SUN", media_type="image/x-sun-raster", extension="ras"),
+    "xbm": Raster(plugin="XBM", media_type="image/x-xbitmap", extension="xbm"),
 }
 
 _TO_JPEG = "Convert it to JPEG or PNG first."
@@ -41,18 +49,20 @@ _EXPORT = "Export it as JPEG, PNG or 8-bit TIFF first."
 
 # Formats that are recognised in order to refuse them helpfully: what to tell the owner.
 UNREADABLE = {
-    "heic": f"This is a HEIC picture, and there is no decoder for it here. {_TO_JPEG}",
     "jxl": f"This is a JPEG XL picture, and there is no decoder for it here. {_TO_JPEG}",
+    "jxr": f"This is a JPEG XR picture, and there is no decoder for it here. {_TO_JPEG}",
     "svg": "This is an SVG drawing, which has no pixels. Export it as PNG first.",
     "eps": "This is PostScript, a program rather than a picture. Export it as PNG first.",
     "pdf": "This is a PDF document. Export its pages as PNG first.",
+    "djvu": "This is a DjVu document. Export its pages as PNG first.",
     "wmf": "This is a Windows metafile, which has no pixels. Export it as PNG first.",
     "raw": f"This is a camera's raw file, whose preview is all that could be read. {_EXPORT}",
     "psb": f"This is a Photoshop large document (PSB). {_EXPORT}",
     "xcf": f"This is a GIMP project. {_EXPORT}",
     "exr": f"This is an OpenEXR picture, and there is no decoder for it here. {_EXPORT}",
-    "dds": "This is a DirectDraw texture (DDS). Convert it to PNG or TGA first.",
-    "qoi": f"This is a QOI picture, and there is no decoder for it here. {_TO_JPEG}",
+    "hdr": f"This is a Radiance HDR picture, and there is no decoder for it here. {_EXPORT}",
+    "fits": f"This is a FITS file: measurements that need a choice of black and white. {_EXPORT}",
+    "xpm": "This is an XPM icon. Convert it to PNG first.",
     "video": "This is a video. Export single frames as JPEG or PNG first.",
 }
 
@@ -74,6 +84,9 @@ _MAGIC: tuple[tuple[str, int, bytes], ...] = (
     ("psb", 0, b"8BPS\x00\x02"),
     ("psd", 0, b"8BPS"),
     ("ico", 0, b"\x00\x00\x01\x00"),
+    ("icns", 0, b"icns"),
+    ("sun", 0, b"\x59\xa6\x6a\x95"),
+    ("jxr", 0, b"II\xbc\x01"),
     ("jxl", 0, b"\xff\x0a"),
     ("jxl", 0, b"\x00\x00\x00\x0cJXL \r\n\x87\n"),
     ("eps", 0, b"%!PS"),
@@ -90,6 +103,11 @@ _MAGIC: tuple[tuple[str, int, bytes], ...] = (
     ("exr", 0, b"v/1\x01"),
     ("dds", 0, b"DDS "),
     ("qoi", 0, b"qoif"),
+    ("hdr", 0, b"#?RADIANCE"),
+    ("hdr", 0, b"#?RGBE"),
+    ("fits", 0, b"SIMPLE  ="),
+    ("djvu", 0, b"AT&TFORM"),
+    ("xpm", 0, b"/* XPM */"),
     ("video", 0, b"\x1aE\xdf\xa3"),
     ("video", 8, b"AVI "),
 )
@@ -99,6 +117,11 @@ _BRANDS = {
     "raw": (b"crx ",),
 }
 _PORTABLE_ANYMAP = re.compile(rb"P[1-6Ff]\s")
+# Two bytes are no signature: what follows them must make sense as well.
+_SGI = re.compile(rb"\x01\xda[\x00\x01][\x01\x02]\x00[\x01-\x03]", re.DOTALL)
+_PCX = re.compile(rb"\x0a[\x00\x02\x03\x05]\x01[\x01\x02\x04\x08].{60}\x00[\x01-\x04]", re.DOTALL)
+_XBM = re.compile(rb"(?:\s*/\*[^*]{0,999}\*/)?\s*#define[ \t]+\w*_width[ \t]+\d{1,9}\s")
+_PATTERNS = (("ppm", _PORTABLE_ANYMAP), ("sgi", _SGI), ("pcx", _PCX), ("xbm", _XBM))
 _TGA_IMAGE_TYPES = (1, 2, 3, 9, 10, 11)
 _TGA_DEPTHS = (8, 15, 16, 24, 32)
 _TGA_HEADER_BYTES = 18
@@ -111,8 +134,9 @@ def identify(data: bytes) -> str | None:
             return name
     if data[4:8] == b"ftyp":
         return _base_media(data)
-    if _PORTABLE_ANYMAP.match(data):
-        return "ppm"
+    for name, pattern in _PATTERNS:
+        if pattern.match(data):
+            return name
     if _looks_like_svg(data[:HEAD_BYTES]):
         return "svg"
     return "tga" if _looks_like_tga(data) else None

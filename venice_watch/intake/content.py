@@ -18,9 +18,9 @@ SEGMENTS_MAX = 100_000  # of a JPEG looked at; fill bytes count, an encoder writ
 CHUNKS_MAX = 100_000  # PNG chunks looked at; an encoder writes a few thousand at most
 
 IMAGE_ENDINGS = frozenset(
-    "jpg jpeg jpe jfif png apng webp gif tif tiff bmp dib heic heif hif avif jp2 j2k jpf jpx jpc "
-    "mpo psd psb xcf jxl exr dds ico tga pcx ppm pgm pbm pnm qoi svg svgz dng cr2 cr3 nef arw orf "
-    "rw2 raf".split()
+    "jpg jpeg jpe jfif png apng webp gif tif tiff bmp dib heic heics heif heifs hif avif avifs "
+    "jp2 j2k j2c jpf jpx jpc mpo psd psb xcf jxl jxr exr dds ico icns tga pcx ppm pgm pbm pnm pfm "
+    "qoi sgi ras xbm xpm svg svgz dng cr2 cr3 nef arw orf rw2 raf".split()
 )
 
 
@@ -38,7 +38,8 @@ class Kind(StrEnum):
 
 _OTHER = re.compile(
     rb"II\*\x00|MM\x00\*|II\+\x00|MM\x00\+|8BPS|\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"
-    rb"|.{4}ftyp(?:avif|avis|heic|heix|hevc|hevx|heim|heis|mif1|msf1)|qoif|P[1-6]\s",
+    rb"|.{4}ftyp(?:avif|avis|heic|heix|hevc|hevx|heim|heis|mif1|msf1)|qoif|P[1-6]\s"
+    rb"|icns\x00|DDS \x7c|\x59\xa6\x6a\x95|\x01\xda[\x00\x01][\x01\x02]\x00[\x01-\x03]",
     re.DOTALL,
 )
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)  # in entropy-coded data
