@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from venice_watch.errors import ImageRefusedError
+from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.images import channel
 from venice_watch.images.tasks import TASKS, Answer
 
@@ -78,6 +78,9 @@ def _answer(
         answer = task(descriptors, **facts)
     except ImageRefusedError as exc:
         channel.send(parent, {"refused": exc.code.value, "message": exc.message})
+    except MemoryError:
+        words = "There is not enough memory to work on it. Reduce it first."
+        channel.send(parent, {"refused": Code.TOO_LARGE.value, "message": words})
     except Exception:  # noqa: BLE001 - told to the parent, which raises it
         channel.send(parent, {"bug": traceback.format_exc()[-channel.HEADER_BYTES_MAX // 4 :]})
     else:

@@ -16,7 +16,7 @@ from venice_watch.config.model import Config, Folder, OnUnsupported, Originals
 from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
 from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
 from venice_watch.images.prepare import Prepared, prepare
-from venice_watch.images.probe import Probe, check_readable, probe, upright_size
+from venice_watch.images.probe import Probe, probe, upright_size
 from venice_watch.intake.content import HEAD_BYTES, is_candidate
 from venice_watch.job import Job
 from venice_watch.parameters import Contract, Parameters
@@ -127,7 +127,6 @@ def admit(
     fit = admission.fit(
         width, height, parameters.scale, oversize=folder.oversize.value, scale_min=scale_min
     )
-    check_readable(data, found)
     return Admitted(
         parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
