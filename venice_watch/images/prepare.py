@@ -61,7 +61,7 @@ class Prepared:
 def prepare(data: bytes, probe: Probe, *, width: int, height: int, frame: int = 0) -> Prepared:
     """Return what to send of `data` for an upload of `width` x `height` pixels, upright.
 
-    `frame` counts from 0, where the file has several.
+    `frame` counts all pictures of the file from 0, and `probe` is of that one.
 
     Raises:
         ImageRefusedError: `too_large` if no encoding fits, `corrupt` or `incomplete` if it cannot
@@ -122,6 +122,8 @@ def _pixels(
             turn, stored_size = None, (width, height)
         profile = source.info.get("icc_profile")
         image = _to_sent_mode(source, profile, bits=probe.bits)
+    if frame and probe.format == "gif":  # a later one may reach beyond the canvas, unseen
+        image = image.crop((0, 0, probe.width, probe.height))
     if image.size != stored_size:
         image = image.resize(stored_size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP)
     if turn is not None:

@@ -11,19 +11,18 @@ from PIL import ExifTags, Image
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.images.damage import count_scans, find_missing_end, find_wrong_checksum
 from venice_watch.images.decoder import decoding, open_image
+from venice_watch.images.frames import COUNTED_BYTES_MAX, FRAMED, pages
 from venice_watch.images.signature import RASTERS, UNREADABLE, identify, looks_like_web_page
 
 UPRIGHT = 1
 SIDEWAYS = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
 _DRAFT_DIVISOR = 8  # the most a JPEG decoder can leave out while still reading every byte
-_PAGED = frozenset({"gif", "png", "webp", "avif", "tiff"})
 
 _PSD_DEPTH = slice(22, 24)
 _PSD_BITS_MAX = 8
 _PNG_DEPTH = 24
 _TIFF_SUBFILE_TYPE, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 254, 256, 257, 258
 SCANS_MAX = 100  # passes of a progressive JPEG; each decodes the whole picture again
-COUNTED_BYTES_MAX = 50_000_000  # a larger file is walked only to its second frame
 _TIFF_SUB_IFDS, _TIFF_DNG_VERSION = 330, 50706
 _BITS = {"1": 1, "I": 32, "F": 32}  # by Pillow's mode; 8 for all others but I;16 and its kin
 
@@ -43,8 +42,11 @@ class Probe:
     has_alpha: bool
 
 
-def probe(data: bytes) -> Probe:
+def probe(data: bytes, *, frame: int = 0) -> Probe:
     """Read what `data` is, decoding no pixels.
+
+    `frame` counts all pictures of the file from 0: which page of a TIFF is meant. All frames of
+    other formats are as the first.
 
     Raises:
         ImageRefusedError: `unsupported_format`, `too_large`, `incomplete` or `corrupt`.
@@ -52,6 +54,8 @@ def probe(data: bytes) -> Probe:
     """
     kind = _kind(data)
     with decoding(data, kind), open_image(data, kind) as image:
+        if frame and kind == "tiff":
+            image.seek(frame)
         tags = _tiff_tags(image)
         _refuse_raw(tags)
         return Probe(
@@ -64,7 +68,7 @@ def probe(data: bytes) -> Probe:
             bits=_bits(data, kind, image, tags),
             has_alpha=image.has_transparency_data,
             frames=_frames(image, len(data))
-            if kind in _PAGED
+            if kind in FRAMED
             else 1,  # last: it moves to other frames
         )
 
@@ -169,6 +173,8 @@ def _bits(data: bytes, kind: str, image: Image.Image, tags: dict[int, object]) -
 def _frames(image: Image.Image, size_bytes: int) -> int:
     """Count frames; damage behind the first one does not make that one unreadable."""
     try:
+        if image.format == "TIFF":
+            return len(pages(image))
         if size_bytes > COUNTED_BYTES_MAX:
             return 2 if getattr(image, "is_animated", False) else 1
         return max(1, int(getattr(image, "n_frames", 1)))
