@@ -49,7 +49,7 @@ def test_render(template: str, expected: str) -> None:
     ],
 )
 def test_frames(template: str, frame: int, frames: int, expected: str) -> None:
-    """A frame's number is where the template has it, else before the ending if there are several."""
+    """A frame's number is where the template has it, else before the ending."""
     assert find_problems(template) == []
     assert render(template, replace(FACTS, frame=frame, frames=frames)) == expected
 
