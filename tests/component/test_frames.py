@@ -209,25 +209,26 @@ def test_killed_in_the_middle(place: "Place", venice: "Venice") -> None:
     assert place.names("archive") == {"a.gif"}
 
 
-def test_attempts_are_a_frames_own(place: "Place", venice: "Venice") -> None:
-    """Each frame may fail as often as an image may, one resend in doubt included."""
-    retries = {"attempts": 2, "base": "1ms", "max": "1ms"}
-    place.write(frames="all", api={"retries": retries})
-    for after in (0, 2, 4):  # requests: each frame fails once and then gets through
-        venice.fail("reset_in_upload" if after else "close_after_body", after=after, times=1)
+def test_doubts_are_a_frames_own(place: "Place", venice: "Venice") -> None:
+    """Each frame may be in doubt as often as an image may: the one resend is not its file's."""
+    place.write(frames="all")
+    for after in (0, 2, 4):  # requests: each frame is in doubt once and then gets through
+        venice.fail("close_after_body", after=after, times=1)
     place.drop("a.gif", film([1, 2, 3]))
     code, program = place.once()
     assert code == 0, program.stderr
     assert place.names("outbox") == numbered("a", 1, 2, 3)
-    assert len(program.find("request.failed")) == 3
+    told = [(one["frame"], one["outcome"]) for one in program.find("request.failed")]
+    assert told == [(1, "doubtful"), (2, "doubtful"), (3, "doubtful")]
 
 
-def test_a_frame_that_fails(place: "Place", venice: "Venice") -> None:
+@pytest.mark.parametrize("duplicates", ["reuse", "skip"])
+def test_a_frame_that_fails(place: "Place", venice: "Venice", duplicates: str) -> None:
     """A frame that fails for good takes its file with it; what was paid before is kept.
 
     Taken back, the file costs what is missing, and has no result twice.
     """
-    place.write(frames="all")
+    place.write(frames="all", duplicates=duplicates)
     data = film([1, 2, 3])
     venice.fail("rejected", after=1, times=1)
     place.drop("sub/a.gif", data)

@@ -94,6 +94,27 @@ def test_frames_are_composed() -> None:
     assert [image.getpixel(at) for at in ((5, 5), (120, 120), (220, 220))] == list(COLOURS[:3])
 
 
+def test_a_frame_beyond_the_canvas() -> None:
+    """A frame that is larger than what the file shows is cut to that, and not squeezed into it."""
+    parts = []
+    for number, size in ((0, (300, 280)), (1, (400, 400))):
+        out = io.BytesIO()
+        image = picture(number, size)
+        image.paste(COLOURS[2], (300, 280, 400, 400))
+        image.quantize(4).save(out, "GIF")
+        parts.append(out.getvalue())
+    first, second = parts
+    colours = second[13 : 13 + (3 << (second[10] & 7) + 1)]
+    at = second.index(b"\x2c\0\0\0\0")
+    frame = second[at : at + 9] + bytes([0x80 | second[10] & 7]) + colours + second[at + 10 :]
+    data = first[:-1] + frame
+    found = find(data)
+    assert (found.count, found.frames[1].width, found.frames[1].height) == (2, 300, 280)
+    image = sent(data, found.frames[1])
+    corner = image.getpixel((298, 278))
+    assert corner == COLOURS[1], "what lies beyond is not seen"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "PPM", "TIFF", "GIF"])
 def test_a_picture_is_one_frame(kind: str) -> None:
     """What has one picture has one frame, as large as that."""
