@@ -128,6 +128,19 @@ def test_pages_of_different_sizes(place: "Place", venice: "Venice") -> None:
     assert place.names("archive") == {"a.tif"}
 
 
+def test_a_thumbnail_before_the_page(place: "Place", venice: "Venice") -> None:
+    """A file of one page and its thumbnail is one picture: the page, named as ever."""
+    out = io.BytesIO()
+    small, page = picture(1, (260, 256)), picture(2, (300, 280))
+    page.encoderinfo = {"tiffinfo": {254: 0}}
+    small.save(out, "TIFF", save_all=True, append_images=[page], tiffinfo={254: 1})
+    place.write(frames="all")
+    place.drop("a.tif", out.getvalue())
+    assert place.once()[0] == 0
+    assert place.sizes() == {"a.png": (600, 560)}
+    assert venice.totals()["charges"] == 1
+
+
 def test_a_large_page_is_found_before_anything_is_paid(place: "Place", venice: "Venice") -> None:
     """A page whose result would be too large is named, and no page is paid for."""
     place.write(frames="all", oversize="reject")

@@ -39,8 +39,6 @@ def find(folder: Folder, job: Job, data: bytes, found: Probe) -> Wanted:
     there = find_frames(data, found.format, canvas=canvas, count_max=count_max)
     if there.count > count_max:
         raise ImageRefusedError(Code.TOO_MANY_FRAMES, _too_many(folder, found, there.count))
-    if there.count == 1:
-        return first
     large = tuple(frame for frame in there.frames if _is_large_enough(frame))
     small = tuple(n for n, frame in enumerate(there.frames, start=1) if frame not in large)
     # nothing but small ones: the first one's refusal has the numbers
