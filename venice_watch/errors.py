@@ -16,6 +16,7 @@ class Code(StrEnum):
     INCOMPLETE = "incomplete"  # its end is missing, and nobody has written to it for a long time
     TOO_SMALL = "too_small"
     TOO_LARGE = "too_large"
+    TOO_MANY_FRAMES = "too_many_frames"  # more than the folder takes: see `frames`
     UNSUPPORTED_FORMAT = "unsupported_format"
     UNKNOWN_FILE = "unknown_file"  # no image, in a folder with `unknown_files: quarantine`
     REJECTED = "rejected"  # the server refused it: its words are in the report

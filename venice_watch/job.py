@@ -33,6 +33,7 @@ class Verb(StrEnum):
     RETRY = "retry"  # again later, counted as an attempt or not (a snooze)
     DOUBT = "doubt"  # the money's fate is unknown: one resend is allowed
     STAGE = "stage"
+    ADVANCE = "advance"  # a frame is delivered; the file has another one
     COMPLETE = "complete"
     DISCARD = "discard"
     CANCEL = "cancel"
@@ -56,6 +57,7 @@ TRANSITIONS: Mapping[Verb, Transition] = MappingProxyType(
         Verb.RETRY: Transition(sources=(State.EXECUTING,), target=State.AVAILABLE),
         Verb.DOUBT: Transition(sources=(State.EXECUTING,), target=State.IN_DOUBT),
         Verb.STAGE: Transition(sources=(State.EXECUTING,), target=State.STAGED),
+        Verb.ADVANCE: Transition(sources=(State.STAGED,), target=State.AVAILABLE),
         Verb.COMPLETE: Transition(sources=(State.STAGED,), target=State.COMPLETED),
         Verb.DISCARD: Transition(
             sources=(State.EXECUTING, State.STAGED),
@@ -122,10 +124,12 @@ class Job:
     generation: int  # goes up with every step: the fencing token
     signature: Signature
     incomplete: bool
-    attempts: int  # those that count against `retries.attempts`
+    attempts: int  # of the frame in work: those that count against `retries.attempts`
     available_at: float  # inf: it waits for no time, but for a twin or a delivery
     created_at: float
     updated_at: float
+    frame: int = 0  # in work, from 0; those before are delivered
+    frames: int = 1  # of the file that are wanted, as far as is known
     preset: str | None = None
     parameters: str | None = None  # JSON, by the API's names
     source_sha256: bytes | None = None
@@ -139,6 +143,11 @@ class Job:
     result_scale: float | None = None  # what it really came to
     original_path: str | None = None  # absolute: where the original went
     retire: Retire | None = None
+
+    @property
+    def has_next_frame(self) -> bool:
+        """Tell whether another frame of the file is to come after the one in work."""
+        return self.frame + 1 < self.frames
 
 
 class Charge(StrEnum):
@@ -165,6 +174,7 @@ class Attempt:
     ended_at: float | None
     charge: Charge
     microusd: int
+    frame: int = 0  # of its job, from 0
     outcome: str | None = None
     status: int | None = None
     request_id: str | None = None

@@ -18,11 +18,12 @@ SUFFIX_BYTES_MAX = 16  # of an ending worth keeping; what is longer is a name wi
 TEMPLATE_CHARACTERS_MAX = 200  # leaves room for a stem
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
-_PADDED = re.compile(r"counter:0([1-9])")
+_PADDED = re.compile(r"(counter|frame):0([1-9])")
 # Control characters, the two Unicode line ends, the separator, and surrogates that no file name
 # decodes to (only U+DC80..U+DCFF stand for bytes).
 _HOSTILE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029/\ud800-\udc7f\udd00-\udfff]")
 _ENDING = ".{ext}"
+FRAME_DIGITS_MIN = 2  # 01 to 99: most files have fewer, and sort among files that have more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,13 @@ class NameFacts:
     counter: int
     source_ext: str  # the source's ending, without the dot; may be empty
     ext: str  # the result's ending, without the dot
+    frame: int = 1  # of the source, from 1
+    frames: int = 1  # of the source that are worked on
+
+
+def _frame(facts: NameFacts) -> str:
+    """Return a frame's number, as wide as the last one's: names then sort as the frames do."""
+    return f"{facts.frame:0{max(FRAME_DIGITS_MIN, len(str(facts.frames)))}}"
 
 
 _FIELDS: Mapping[str, Callable[[NameFacts], str]] = MappingProxyType(
@@ -49,6 +57,7 @@ _FIELDS: Mapping[str, Callable[[NameFacts], str]] = MappingProxyType(
         "height": lambda facts: str(facts.height),
         "date": lambda facts: facts.date,
         "counter": lambda facts: str(facts.counter),
+        "frame": _frame,
         "source_ext": lambda facts: facts.source_ext,
         "ext": lambda facts: facts.ext,
     }
@@ -80,6 +89,8 @@ def render(template: str, facts: NameFacts) -> str:
         body = template.removesuffix(_ENDING)
         extension = _cut(_tame(facts.ext).replace(".", "_"), SUFFIX_BYTES_MAX - 1)
         ending = f".{extension}" if extension else ""
+    if facts.frames > 1 and not _has_frame(template):
+        body += "-{frame}"
     filled = _fill(body, facts, _tame(facts.stem))
     excess = _size_bytes(filled) + _size_bytes(ending) - NAME_BYTES_MAX
     if excess > 0:
@@ -121,8 +132,8 @@ def _find_token_problems(template: str) -> Iterator[str]:
 
 def _explain(name: str) -> str:
     plain = re.split(r"[.:!\[]", name, maxsplit=1)[0]
-    if plain == "counter" and ":" in name:
-        return "{counter} can be padded with zeros only, as in {counter:04}"
+    if plain in ("counter", "frame") and ":" in name:
+        return f"{{{plain}}} can be padded with zeros only, as in {{{plain}:04}}"
     if plain in _FIELDS and plain != name:
         return f"{{{plain}}} takes no format or attribute; write it by itself"
     known = " ".join(f"{{{field}}}" for field in _FIELDS)
@@ -137,10 +148,16 @@ def _fill(template: str, facts: NameFacts, stem: str) -> str:
         if name == "stem":
             return stem
         if padded := _PADDED.fullmatch(name):
-            return f"{facts.counter:0{padded[1]}}"
+            number = facts.counter if padded[1] == "counter" else facts.frame
+            return f"{number:0{padded[2]}}"
         return _tame(_FIELDS[name](facts))
 
     return _TOKEN.sub(value, template)
+
+
+def _has_frame(template: str) -> bool:
+    names = [token[1] or "" for token in _TOKEN.finditer(template)]
+    return any(name == "frame" or name.startswith("frame:") for name in names)
 
 
 def _tame(value: str) -> str:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 HISTORY_KEYS = {
     "at", "ended", "folder", "path", "preset", "result", "result_size", "usd", "reused",
-    "original", "code", "message",
+    "original", "code", "message", "frames", "results",
 }  # fmt: skip
 WHY_KEYS = {
     "folder", "path", "bytes", "sha256", "came_at", "changed_at", "state", "ended", "next", "code",
     "message", "preset", "parameters", "attempts", "usd", "reused", "doubts", "original", "result",
-    "rule_now",
+    "rule_now", "frame", "frames", "results",
 }  # fmt: skip
 LOCAL_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d"
 

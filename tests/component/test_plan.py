@@ -22,7 +22,7 @@ KEYS = {
 }  # fmt: skip
 FILE_KEYS = {
     "path", "bytes", "verdict", "code", "message", "rule", "preset", "parameters", "format",
-    "size", "sent_size", "result_size", "notes", "not_before", "usd",
+    "size", "sent_size", "result_size", "notes", "not_before", "usd", "frames",
 }  # fmt: skip
 
 

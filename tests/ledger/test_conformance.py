@@ -29,6 +29,7 @@ from venice_watch.job import (
 )
 from venice_watch.ledger import (
     BudgetReachedError,
+    Delivery,
     Earlier,
     FolderCounts,
     Known,
@@ -519,6 +520,10 @@ def test_only_steps_of_the_table(opened: Opener) -> None:
         steps: list[Callable[[], Awaitable[object]]] = [
             lambda: ledger.complete(busy, retire=Retire.DELETE, now=NOW),
             lambda: ledger.complete(waiting, retire=Retire.DELETE, now=NOW),
+            lambda: ledger.advance(replace(busy, frames=2), now=NOW),
+            lambda: ledger.advance(replace(waiting, frames=2), now=NOW),
+            lambda: ledger.advance(replace(done, frames=2), now=NOW),
+            lambda: ledger.advance(spooled, now=NOW),  # it has one frame
             lambda: put_back(ledger, spooled),
             lambda: put_back(ledger, done),
             lambda: ledger.doubt(spooled, attempt, UNKNOWN, until=NOW, now=NOW),
@@ -1795,6 +1800,198 @@ def test_reuse_keeps_again(opened: Opener) -> None:
     run(opened, scenario)
 
 
+# Files with several frames.
+
+
+def frame_work(number: int) -> bytes:
+    """Return the work that a frame is, from 0."""
+    return bytes([number]) * 32
+
+
+def film_order(number: int, frames: int = 3) -> Order:
+    """Return what is asked for a frame, from 0, of a file that has several."""
+    return replace(order(frame_work(number)), frames=frames)
+
+
+async def staged_frame(ledger: Ledger, job: Job, *, frames: int = 3, out: str = "/out/a") -> Job:
+    """Return a claimed job with the result of its present frame in the spool."""
+    attempt = await ledger.begin(job, film_order(job.frame, frames), day=DAY, now=NOW)
+    spooled = result(f"{out}-{job.frame}.png", f"{attempt.id}.png")
+    return await ledger.stage(job, attempt, PAID, spooled, now=NOW)
+
+
+async def finished_film(ledger: Ledger, path: str, *, frames: int = 3, out: str = "/out/a") -> Job:
+    """Return a job whose frames are all delivered."""
+    job = await executing(ledger, path)
+    for _ in range(frames - 1):
+        await ledger.advance(await staged_frame(ledger, job, frames=frames, out=out), now=NOW)
+        job = await claim(ledger) or job
+    job = await staged_frame(ledger, job, frames=frames, out=out)
+    return await ledger.complete(job, retire=Retire.KEEP, now=NOW)
+
+
+def test_advance(opened: Opener) -> None:
+    """After a frame the next one waits, with nothing left of the one before."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await put_back(ledger, await executing(ledger), counted=True)
+        before = await staged_frame(ledger, await claim(ledger) or job)
+        assert (before.frame, before.frames, before.attempts) == (0, 3, 1)
+        after = await ledger.advance(before, now=NOW + 5)
+        assert (after.frame, after.frames, after.attempts) == (1, 3, 0)
+        assert (after.state, after.generation) == (State.AVAILABLE, before.generation + 1)
+        facts = (after.work_key, after.spool_name, after.result_path, after.result_width)
+        assert facts == (None, None, None, None)
+        assert (after.code, after.message, after.result_scale) == (None, None, None)
+        assert (after.id, after.path, after.source_sha256) == (before.id, "cat.jpg", SHA)
+        assert after.updated_at == NOW + 5
+        assert await ledger.owed() == []
+        with pytest.raises(StaleError):
+            await ledger.advance(before, now=NOW)
+        assert [one.frame for one in await ledger.deliveries(after)] == [0]
+
+    run(opened, scenario)
+
+
+def test_the_last_frame_is_no_step_to_another(opened: Opener) -> None:
+    """Behind the last frame there is none: that file completes."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger)
+        for _ in range(2):
+            await ledger.advance(await staged_frame(ledger, job), now=NOW)
+            job = await claim(ledger) or job
+        last = await staged_frame(ledger, job)
+        assert (last.frame, last.has_next_frame) == (2, False)
+        with pytest.raises(StaleError, match="its last"):
+            await ledger.advance(last, now=NOW)
+        done = await ledger.complete(last, retire=Retire.ARCHIVE, now=NOW)
+        assert done.state is State.COMPLETED
+        assert [job.id for job in await ledger.owed()] == [done.id]
+
+    run(opened, scenario)
+
+
+def test_the_next_frame_comes_before_other_files(opened: Opener) -> None:
+    """A file is finished before others of its priority are begun, however long they wait."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger, "film")
+        await ledger.enqueue([arrival("older")], now=NOW - 1e6)
+        await ledger.enqueue([replace(arrival("urgent"), priority=1)], now=NOW)
+        await ledger.advance(await staged_frame(ledger, job), now=NOW)
+        due_at = await ledger.next_due_at(only_folders=FOLDERS)
+        assert due_at is not None
+        assert due_at <= NOW
+        claimed = [await claim(ledger) for _ in range(3)]
+        assert [one.path for one in claimed if one] == ["urgent", "film", "older"]
+
+    run(opened, scenario)
+
+
+def test_attempts_know_their_frame(opened: Opener) -> None:
+    """All requests of a file are its job's, and each says for which frame it was."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger)
+        await ledger.advance(await staged_frame(ledger, job), now=NOW)
+        job = await claim(ledger) or job
+        attempt = await ledger.begin(job, film_order(1), day=DAY, now=NOW)
+        await ledger.doubt(job, attempt, UNKNOWN, until=NOW, now=NOW)
+        job = await claim(ledger) or job
+        assert (job.attempts, job.frame) == (1, 1)
+        await staged_frame(ledger, job)
+        attempts = await ledger.attempts(job)
+        assert [(one.frame, one.charge) for one in attempts] == [
+            (0, Charge.CHARGED),
+            (1, Charge.UNKNOWN),
+            (1, Charge.CHARGED),
+        ]
+
+    run(opened, scenario)
+
+
+def test_what_is_delivered_of_a_film(opened: Opener) -> None:
+    """The results of all frames are found: by the job, by the work, and by where they lie."""
+
+    async def scenario(ledger: Ledger) -> None:
+        done = await finished_film(ledger, "film", out=f"/out/{NAME_NOT_TEXT}")
+        names = [f"/out/{NAME_NOT_TEXT}-{number}.png" for number in range(3)]
+        assert await ledger.deliveries(done) == [
+            Delivery(frame=number, path=name, width=800, height=600)
+            for number, name in enumerate(names)
+        ]
+        for number, name in enumerate(names):
+            [earlier] = (await ledger.prior(frame_work(number))).results
+            assert earlier.delivered == (name,)
+            assert [job.id for job in await ledger.find(path="x", place=name, limit=9)] == [done.id]
+        assert await ledger.deliveries(await completed(ledger, path="single")) == []
+
+    run(opened, scenario)
+
+
+def test_finished(opened: Opener) -> None:
+    """A file counts as finished once its last frame is delivered; others with its first do not."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger, "begun")
+        await ledger.advance(await staged_frame(ledger, job), now=NOW)
+        assert not await ledger.is_finished(SHA, frame_work(0))
+        job = await claim(ledger) or job
+        await ledger.advance(await staged_frame(ledger, job), now=NOW)
+        job = await staged_frame(ledger, await claim(ledger) or job)
+        await ledger.complete(job, retire=Retire.ARCHIVE, now=NOW)
+        assert await ledger.is_finished(SHA, frame_work(0))
+        assert not await ledger.is_finished(SHA, frame_work(1))
+        assert not await ledger.is_finished(b"x" * 32, frame_work(0))
+
+    run(opened, scenario)
+
+
+def test_frames_that_wait(opened: Opener) -> None:
+    """What is still to be paid for and to be delivered is counted by frames."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await ledger.enqueue([arrival("other", folder="scans")], now=NOW)
+        job = await executing(ledger)
+        assert await ledger.waiting() == {"photos": 1, "scans": 1}  # nobody has looked yet
+        job = await staged_frame(ledger, job)
+        assert await ledger.waiting() == {"photos": 2, "scans": 1}
+        assert (await ledger.counts())["photos"] == FolderCounts(
+            staged=1, frames_ahead=2, spent_microusd=80_000
+        )
+        await ledger.advance(job, now=NOW)
+        assert await ledger.waiting() == {"photos": 2, "scans": 1}
+        assert (await ledger.counts())["photos"].frames_ahead == 1
+        job = await claim(ledger) or job
+        await ledger.discard(
+            job, None, None, code="failed", message="", known=Known(frames=3), now=NOW
+        )
+        assert await ledger.waiting() == {"scans": 1}
+        assert (await ledger.counts())["photos"].frames_ahead == 0
+
+    run(opened, scenario)
+
+
+def test_recovery_in_the_middle_of_a_film(opened: Opener) -> None:
+    """After a death a file goes on at the frame it had come to, with that frame's request."""
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger)
+        await ledger.advance(await staged_frame(ledger, job), now=NOW)
+        job = await claim(ledger) or job
+        attempt = await ledger.begin(job, film_order(1), day=DAY, now=NOW)
+        [open_one] = await ledger.recover(now=NOW)
+        assert (open_one.job.frame, open_one.job.frames) == (1, 3)
+        assert open_one.attempt == attempt
+        assert attempt.frame == 1
+        spooled = result("/out/a-1.png", f"{attempt.id}.png")
+        job = await ledger.stage(open_one.job, attempt, PAID, spooled, now=NOW)
+        assert (await ledger.advance(job, now=NOW)).frame == 2
+
+    run(opened, scenario)
+
+
 # The accounts.
 
 ENDS = ("stage", "retry", "doubt", "discard", "abandoned", "cancel")
@@ -2161,7 +2358,7 @@ def test_counts(opened: Opener) -> None:
             ),
             "other": FolderCounts(available=1, oldest_waiting_at=NOW + 3),
         }
-        assert len(FolderCounts.__slots__) == len(ACTIVE) + len(FINAL) + 3
+        assert len(FolderCounts.__slots__) == len(ACTIVE) + len(FINAL) + 4
 
     run(opened, scenario)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -339,10 +340,20 @@ def make_old(folder: Path, version: int = 1) -> Path:
     return folder / "ledger.db"
 
 
+def columns_of_version_1() -> list[str]:
+    """Return what a job was in version 1."""
+    db = sqlite3.connect(":memory:")
+    script = resources.files(connection.__package__).joinpath("migrations", "0001_initial.sql")
+    db.executescript(script.read_text("utf-8"))
+    names = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
+    db.close()
+    return names
+
+
 def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return a ledger's rows, as far as version 1 knew them, after seeing that it is sound."""
     columns = {
-        "jobs": "*",
+        "jobs": ", ".join(columns_of_version_1()),
         "attempts": "id, job_id, work_key, folder, preset, started_at, ended_at, charge, "
         "microusd, outcome, status, request_id, message",
     }
@@ -415,6 +426,9 @@ def test_from_an_older_version(tmp_path: Path, version: int) -> None:
             assert await ledger.spent(months) == [360_003, 80_000]
             assert [job.path for job in await ledger.owed()] == ["done.jpg"]
             assert await ledger.mounts() == {}
+            jobs = await ledger.recent(limit=PADDING)
+            assert {(job.frame, job.frames) for job in jobs} == {(0, 1)}
+            assert {one.frames_ahead for one in counts.values()} == {0}
 
     asyncio.run(scenario())
     assert dump(path) == before
@@ -664,6 +678,8 @@ QUESTIONS: dict[str, Question] = {
     "failed": lambda ledger, _: ledger.failed_since(NOW),
     "waiting": lambda ledger, _: ledger.waiting(),
     "quarantined": lambda ledger, _: ledger.quarantined(SHA),
+    "deliveries": lambda ledger, jobs: ledger.deliveries(jobs[0]),
+    "finished": lambda ledger, _: ledger.is_finished(SHA, WORKS["cc"]),
 }
 
 
@@ -688,6 +704,10 @@ def test_closing_is_indexed(tmp_path: Path) -> None:
     async def scenario(ledger: SqliteLedger, jobs: list[Job]) -> None:
         job = await stage(ledger, jobs[0], await begin(ledger, jobs[0], b"new"), "7.png")
         await ledger.complete(job, retire=Retire.KEEP, now=NOW)
+        wanted = replace(order(b"first"), frames=2)
+        attempt = await ledger.begin(jobs[3], wanted, day="2026-05-28", now=NOW)
+        job = await stage(ledger, jobs[3], attempt, "8.png")
+        await ledger.advance(job, now=NOW)
         closing = Closing(outcome="x", charge=Charge.UNKNOWN)
         attempt = await begin(ledger, jobs[1], b"new")
         await ledger.doubt(jobs[1], attempt, closing, until=NOW, now=NOW)
@@ -705,7 +725,7 @@ async def explain(path: Path, question: Question) -> dict[str, list[str]]:
     async with SqliteLedger(path) as ledger:
         await ledger.recover(now=NOW)
         await ledger.enqueue([arrival(number) for number in range(1_000, 1_009)], now=NOW - 9)
-        jobs = [await ledger.claim(now=NOW - 1, only_folders=("photos",)) for _ in range(3)]
+        jobs = [await ledger.claim(now=NOW - 1, only_folders=("photos",)) for _ in range(4)]
         execute = ledger._execute
 
         def explained(sql: str, values: Any = ()) -> sqlite3.Cursor:  # noqa: ANN401 - as it is

@@ -7,6 +7,7 @@ import pytest
 from venice_watch.config.load import loads
 from venice_watch.config.model import (
     ContractChoice,
+    Frames,
     OnConflict,
     OnInDoubt,
     OnUnsupported,
@@ -77,6 +78,7 @@ def test_defaults() -> None:
     assert (folder.watch, folder.rescan_s, folder.settle_s) == (Watch.AUTO, 30, 2)
     assert (folder.incomplete_after_s, folder.unknown_files) == (600, UnknownFiles.IGNORE)
     assert (folder.on_unsupported, folder.oversize) == (OnUnsupported.HOLD, Oversize.REDUCE)
+    assert (folder.frames, folder.frames_max) == (Frames.FIRST, 100)
     assert (folder.output.name, folder.output.on_conflict) == ("{stem}.{ext}", OnConflict.RENAME)
     assert folder.output.mode == 0o664
 

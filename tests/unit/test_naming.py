@@ -33,6 +33,39 @@ def test_render(template: str, expected: str) -> None:
     assert render(template, FACTS) == expected
 
 
+@pytest.mark.parametrize(
+    ("template", "frame", "frames", "expected"),
+    [
+        ("{stem}.{ext}", 1, 1, "cat.png"),
+        ("{stem}.{ext}", 3, 12, "cat-03.png"),
+        ("{stem}.{ext}", 3, 9, "cat-03.png"),
+        ("{stem}.{ext}", 3, 1_000, "cat-0003.png"),
+        ("{stem}.{source_ext}.{ext}", 3, 12, "cat.jpg-03.png"),
+        ("p{frame}_{stem}.{ext}", 3, 12, "p03_cat.png"),
+        ("p{frame}_{stem}.{ext}", 1, 1, "p01_cat.png"),
+        ("{stem}{frame:05}.{ext}", 3, 12, "cat00003.png"),
+        ("{{frame}}{stem}.{ext}", 3, 12, "{frame}cat-03.png"),
+        ("{counter:04}.{ext}", 3, 12, "0007-03.png"),
+    ],
+)
+def test_frames(template: str, frame: int, frames: int, expected: str) -> None:
+    """A frame's number is where the template has it, else before the ending."""
+    assert find_problems(template) == []
+    assert render(template, replace(FACTS, frame=frame, frames=frames)) == expected
+
+
+@given(st.integers(1, 10_000), st.data(), hostile)
+def test_frames_sort_and_differ(frames: int, data: st.DataObject, stem: str) -> None:
+    """The results of one file never have one name, and sort as its frames do."""
+    one, other = data.draw(st.integers(1, frames)), data.draw(st.integers(1, frames))
+    names = [
+        render("{stem}.{ext}", replace(FACTS, stem=stem, frame=frame, frames=frames))
+        for frame in (one, other)
+    ]
+    assert (names[0] == names[1]) == (one == other)
+    assert (names[0] < names[1]) == (one < other)
+
+
 def test_scale_is_short() -> None:
     """A scale that is no whole number keeps its fraction."""
     assert render("{scale}.{ext}", replace(FACTS, scale=1.5)) == "1.5.png"
@@ -50,6 +83,7 @@ def test_scale_is_short() -> None:
         ("{stem[0]}.{ext}", "{stem} takes no format"),
         ("{counter:4}.{ext}", "{counter:04}"),
         ("{counter:04d}.{ext}", "{counter:04}"),
+        ("{frame:4}.{ext}", "{frame:04}"),
         ("{}.{ext}", "unknown field ''"),
         ("{stem.{ext}", "a single `{`"),
         ("stem}.{ext}", "a single `}`"),

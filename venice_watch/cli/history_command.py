@@ -10,6 +10,7 @@ import click
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.cli.words import printable, usd, usd_text, when
 from venice_watch.job import SPENT, Attempt, Charge, Job, State
+from venice_watch.ledger import Delivery
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
@@ -53,7 +54,9 @@ async def _read(config: "Config", folder: str | None, limit: int) -> list[dict[s
             if folder not in names:
                 raise unknown_folder(folder, names)
         jobs = await ledger.recent(limit=limit, folder=folder, ended=True)
-        return [job_facts(job, await ledger.attempts(job)) for job in jobs]
+        return [
+            job_facts(job, await ledger.attempts(job), await ledger.deliveries(job)) for job in jobs
+        ]
 
 
 def ending(job: Job) -> str:
@@ -80,7 +83,7 @@ def is_reused(job: Job, attempts: list[Attempt]) -> bool:
     return has_result and not any(attempt.charge is Charge.CHARGED for attempt in attempts)
 
 
-def job_facts(job: Job, attempts: list[Attempt]) -> dict[str, Any]:
+def job_facts(job: Job, attempts: list[Attempt], deliveries: list[Delivery]) -> dict[str, Any]:
     """Return what `--json` says of one job."""
     size = None
     if job.result_width is not None and job.result_height is not None:
@@ -93,6 +96,8 @@ def job_facts(job: Job, attempts: list[Attempt]) -> dict[str, Any]:
         "preset": job.preset,
         "result": job.result_path if job.state is State.COMPLETED else None,
         "result_size": size,
+        "frames": job.frames,
+        "results": [one.path for one in deliveries],
         "usd": usd(paid_microusd(attempts)),
         "reused": is_reused(job, attempts),
         "original": job.original_path,
@@ -104,14 +109,18 @@ def job_facts(job: Job, attempts: list[Attempt]) -> dict[str, Any]:
 def _describe(facts: dict[str, Any]) -> str:
     size = facts["result_size"]
     cost = f"{usd_text(round(facts['usd'] * 1_000_000))} USD"
+    results = facts["results"]
     told = [
         facts["preset"] or "",
+        f"{len(results)} of {facts['frames']} frames" if facts["frames"] > 1 else "",
         f"{size['width']}x{size['height']}" if size else "",
         f"{cost} (reused)" if facts["reused"] else cost,
     ]
     line = f"{facts['at']}  {facts['ended']:<11}  {facts['folder']}/{facts['path']}"
     line += "  " + ", ".join(one for one in told if one)
-    if facts["result"]:
+    if results:
+        line += f"  -> {results[0]}" + (f" to {results[-1]}" if len(results) > 1 else "")
+    elif facts["result"]:
         line += f"  -> {facts['result']}"
     if facts["message"]:
         line += f"  ({facts['message']})"

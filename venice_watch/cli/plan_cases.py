@@ -1,6 +1,7 @@
 """What is planned for one file, and what was found out about it on the way there."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,9 +12,11 @@ from venice_watch.images.probe import Probe, upright_size
 from venice_watch.job import Job
 from venice_watch.parameters import Parameters
 from venice_watch.pipeline.consider import Admitted
+from venice_watch.pipeline.frames import Wanted
 from venice_watch.rules import Choice
 
 BITS_RETURNED = 8  # a channel, of what the API returns
+_OF_FRAMES = re.compile(r"^(first|frame [0-9]+) of [0-9]+ frames(, )?")
 
 
 class Verdict(StrEnum):
@@ -48,7 +51,13 @@ class Planned:
     result_size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()  # what is done to the image before it is sent
     not_before: float | None = None  # it waits: until then it is not tried again
-    microusd: int = 0
+    frames: int = 1  # that are worked on; some of them may be done
+    prices: tuple[int, ...] = ()  # micro-USD of each image or frame that is to be paid for
+
+    @property
+    def microusd(self) -> int:
+        """Return what all of it would cost."""
+        return sum(self.prices)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +81,8 @@ class Case:
     kind: str = ""
     probe: Probe | None = None
     choice: Choice | None = None
-    admitted: Admitted | None = None
+    wanted: Wanted | None = None
+    admitted: Admitted | None = None  # the frame that comes next
     source_sha256: bytes = b""
     keys: tuple[bytes, ...] = ()  # of the paid work; several where the contract is not known
 
@@ -96,6 +106,7 @@ class Case:
             result_size=None if fit is None else (fit.result_width, fit.result_height),
             notes=tuple(self._notes()),
             not_before=self._not_before(),
+            frames=1 if self.wanted is None else len(self.wanted.frames),
         )
 
     def _not_before(self) -> float | None:
@@ -105,8 +116,14 @@ class Case:
     def _notes(self) -> Iterator[str]:
         if self.admitted is None or self.choice is None or self.probe is None:
             return
-        if self.admitted.prepared.note:
-            yield self.admitted.prepared.note
+        note = self.admitted.prepared.note
+        if self.wanted is not None and len(self.wanted.frames) > 1:
+            yield f"{len(self.wanted.frames)} frames, each a result"
+            note = _OF_FRAMES.sub("", note)
+        if self.wanted is not None and self.wanted.left_out:
+            yield f"left out, too small: page {', '.join(map(str, self.wanted.left_out))}"
+        if note:
+            yield note
         if self.probe.bits > BITS_RETURNED:
             yield f"{self.probe.bits} bits a channel become {BITS_RETURNED}"
         asked, sent = self.choice.parameters, self.admitted.parameters

@@ -27,9 +27,10 @@ from venice_watch.intake import look, mounts
 from venice_watch.intake.junk import Names
 from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
+from venice_watch.naming import NameFacts
 from venice_watch.parameters import Contract, price_microusd
-from venice_watch.pipeline import consider, deliver, retire, reuse
-from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
+from venice_watch.pipeline import consider, deliver, frames, retire, reuse
+from venice_watch.pipeline.consider import Admitted, FolderHeldError, HeldError, SkippedError
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
 
@@ -95,10 +96,12 @@ class Planner:
         waiting = []
         for job in await self._ledger.active(plan.folder.name):
             case = Case(job=job, now=self._now)
+            ahead = job.frames - job.frame - 1
+            follow = f"{ahead} more frames follow, and are not counted here" if ahead else ""
             if job.state is State.STAGED:
-                plan.files.append(case.planned(Verdict.DELIVER, job.message or ""))
+                plan.files.append(case.planned(Verdict.DELIVER, job.message or follow))
             elif job.state is State.EXECUTING and await self._is_in_hand(job):
-                said = "" if self._running else INTERRUPTED
+                said = follow if self._running else INTERRUPTED
                 plan.files.append(case.planned(Verdict.UNDER_WAY, said))
             elif (there := files.get(job.path)) is not None and job.signature.is_version(there):
                 waiting.append(job)
@@ -179,24 +182,42 @@ class Planner:
         case.source_sha256 = hashlib.sha256(data).digest()
         case.kind = identify(data) or ""
         case.probe, case.choice = consider.choose(self._config, folder, job, data)
-        admitted = consider.admit(folder, data, case.probe, case.choice, self._contract)
+        case.wanted = frames.find(folder, job, data, case.probe)
+        admitted = self._admit(folder, case, data, job.frame)
+        case.keys = self._keys(admitted)
+        case.admitted = replace(admitted, prepared=replace(admitted.prepared, data=b""))
+        case.job = replace(job, frames=len(case.wanted.frames))
+        self._hold_unless_ready(folder, case)
+        if case.job.frames == 1:
+            deliver.refuse_conflict(folder, case.job, self._name_facts(case))
+
+    def _admit(self, folder: Folder, case: Case, data: bytes, number: int) -> Admitted:
+        assert case.probe is not None, "looked at before"
+        assert case.choice is not None, "chosen before"
+        assert case.wanted is not None, "found before"
+        return consider.admit(
+            folder, data, case.probe, case.choice, self._contract, case.wanted, number
+        )
+
+    def _keys(self, admitted: Admitted) -> tuple[bytes, ...]:
         contracts = (None, *Contract) if self._contract is None else (self._contract,)
-        case.keys = tuple(
+        return tuple(
             consider.work_key(admitted.prepared.data, admitted.parameters, contract)
             for contract in contracts
         )
-        case.admitted = replace(admitted, prepared=replace(admitted.prepared, data=b""))
-        self._hold_unless_ready(folder, case)
-        fit = admitted.fit
-        facts = deliver.name_facts(
-            job,
+
+    def _name_facts(self, case: Case) -> NameFacts:
+        assert case.choice is not None, "chosen before"
+        assert case.admitted is not None, "admitted before"
+        fit = case.admitted.fit
+        return deliver.name_facts(
+            case.job,
             preset=case.choice.preset,
             scale=fit.scale,
             width=fit.result_width,
             height=fit.result_height,
             now=self._now,
         )
-        deliver.refuse_conflict(folder, job, facts)
 
     def _scan(self, folder: Folder) -> look.Survey:
         _, away = mounts.look_at(folder.inbox, self._mounts.get(str(folder.inbox)))
@@ -228,6 +249,8 @@ class Planner:
         assert case.admitted is not None, "admitted before"
         priors = [await self._ledger.prior(key) for key in case.keys]
         results = [result for prior in priors for result in prior.results]
+        if case.job.frames > 1:
+            return await self._pay_frames(folder, case, priors, results)
         twin = self._to_send.get(case.keys[0])
         if results or twin is not None:
             reuse.refuse_duplicate(folder.duplicates)
@@ -245,7 +268,60 @@ class Planner:
         price = price_microusd(case.admitted.parameters.scale, self._prices)
         doubt = case.job.state is State.IN_DOUBT
         message = "once more: the first request may have been charged" if doubt else ""
-        return replace(case.planned(Verdict.SEND, message), microusd=price)
+        return replace(case.planned(Verdict.SEND, message), prices=(price,))
+
+    async def _pay_frames(
+        self, folder: Folder, case: Case, priors: list[Prior], results: list[Earlier]
+    ) -> Planned:
+        """Decide which frames of a file have to be paid for; `results` are of the next one."""
+        job, duplicates = case.job, folder.duplicates
+        await asyncio.to_thread(
+            reuse.refuse_conflict_of_frames, folder, job, self._name_facts(case), results
+        )
+        for key in case.keys if results and not job.frame else ():
+            if await self._ledger.is_finished(case.source_sha256, key):
+                reuse.refuse_duplicate(duplicates)
+        await self._refuse_another_doubt(case, priors)
+        whole = hashlib.sha256(case.source_sha256 + case.keys[0]).digest()
+        if duplicates is not Duplicates.PROCESS and (twin := self._to_send.get(whole)):
+            return case.planned(Verdict.SAME, f"the same as {twin}")
+        self._to_send.setdefault(whole, f"{folder.name}/{job.path}")
+        if results and duplicates is not Duplicates.PROCESS:
+            prices = await self._price_unpaid(folder, case)
+        else:
+            prices = self._price_all(folder, case)
+        if not prices:
+            return case.planned(Verdict.FREE, "its results are there already")
+        left = "" if len(prices) == job.frames else f"{len(prices)} frames are still to be paid for"
+        return replace(case.planned(Verdict.SEND, left), prices=tuple(prices))
+
+    def _price_all(self, folder: Folder, case: Case) -> list[int]:
+        """Return the price of the next frame and of all that follow, by their sizes."""
+        assert case.choice is not None, "chosen before"
+        assert case.wanted is not None, "found before"
+        parameters = consider.keep_to_contract(folder, case.choice, self._contract)
+        fit_of = consider.fitting(folder, parameters, self._contract)
+        return [
+            price_microusd(fit_of(frame.width, frame.height).scale, self._prices)
+            for frame in case.wanted.frames[case.job.frame :]
+        ]
+
+    async def _price_unpaid(self, folder: Folder, case: Case) -> list[int]:
+        """Return the prices of the frames without a result, decoding each."""
+        job = case.job
+        data = await asyncio.to_thread(read_source, folder.inbox, job.path, job.signature)
+        prices = []
+        for number in range(job.frame, job.frames):
+            admitted = await asyncio.to_thread(self._admit, folder, case, data, number)
+            priors = [await self._ledger.prior(key) for key in self._keys(admitted)]
+            places = [
+                await asyncio.to_thread(self._find_result, result)
+                for prior in priors
+                for result in prior.results
+            ]
+            if not any(places):
+                prices.append(price_microusd(admitted.parameters.scale, self._prices))
+        return prices
 
     def _find_result(self, earlier: Earlier) -> str | None:
         """Return where the bytes of an earlier result are, or None; blocks. Raises HeldError."""

@@ -69,6 +69,11 @@ class Plan:
         ]
 
     @property
+    def images(self) -> int:
+        """Return how many images would be sent, each frame of a file being one."""
+        return sum(len(one.prices) for _, one in self.to_send())
+
+    @property
     def microusd(self) -> int:
         """Return what all of it would cost."""
         return sum(one.microusd for _, one in self.to_send())
@@ -76,13 +81,16 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Return how long sending takes: by the rate, or by what may be under way at a time."""
-        wanted = Counter(folder for folder, _ in self.to_send())
+        wanted: Counter[str] = Counter()
+        for folder, one in self.to_send():
+            wanted[folder] += len(one.prices)
         total = wanted.total()
         if not total:
             return 0.0
         request_s = REQUEST_S if self.request_s is None else self.request_s
         at_once = self.config.api.concurrency
-        waves = -(-total // at_once)
+        # the frames of one file are sent one after another
+        waves = max(-(-total // at_once), *(len(one.prices) for _, one in self.to_send()))
         for plan in self.folders:
             limit = plan.folder.concurrency
             if limit is not None:
@@ -97,9 +105,10 @@ class Plan:
     def fitting(self, standing: Standing) -> tuple[int, int]:
         """Return how many of this budget's images fit into what it has left, and how many not."""
         prices = [
-            one.microusd
+            price
             for folder, one in self.to_send()
             if standing.budget.limit.folder in (None, folder)
+            for price in one.prices
         ]
         left, fit = standing.left_microusd, 0
         for price in prices:
@@ -111,7 +120,7 @@ class Plan:
 
     def shortage(self) -> str | None:
         """Return what to say where the balance does not cover this plan, or None."""
-        to_send = Waiting(images=len(self.to_send()), microusd=self.microusd)
+        to_send = Waiting(images=self.images, microusd=self.microusd)
         return find_shortage(self.terms.balances, to_send)
 
 
@@ -171,6 +180,7 @@ def _file_facts(one: Planned) -> dict[str, Any]:
         "result_size": _size_facts(one.result_size),
         "notes": list(one.notes),
         "not_before": when_or_none(one.not_before),
+        "frames": one.frames,
         "usd": usd(one.microusd),
     }
 
@@ -189,7 +199,8 @@ def describe(plan: Plan) -> list[str]:
         lines += [*_describe_folder(one), ""]
     counts = plan.counts()
     free = counts[Verdict.FREE] + counts[Verdict.SAME]
-    parts = [f"{count(counts[Verdict.SEND], 'image')} to send for {usd_text(plan.microusd)} USD"]
+    files = "" if plan.images == counts[Verdict.SEND] else f" of {counts[Verdict.SEND]:,} files"
+    parts = [f"{count(plan.images, 'image')}{files} to send for {usd_text(plan.microusd)} USD"]
     for number, words in (
         (free, "free (the same image again)"),
         (counts[Verdict.QUARANTINE], "to quarantine"),

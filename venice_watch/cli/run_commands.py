@@ -171,8 +171,10 @@ def describe(summary: "Summary") -> str:
     """Return what a run came to, in words."""
     tally = summary.tally
     usd = tally.spent_microusd / 1_000_000
-    free = f" ({tally.reused} of them from earlier results, free)" if tally.reused else ""
-    lines = [f"{tally.completed} upscaled{free}, {tally.quarantined} quarantined, {usd:.2f} USD"]
+    details = [f"{tally.results} results"] if tally.results != tally.completed else []
+    details += [f"{tally.reused} of them from earlier results, free"] if tally.reused else []
+    told = f" ({', '.join(details)})" if details else ""
+    lines = [f"{tally.completed} upscaled{told}, {tally.quarantined} quarantined, {usd:.2f} USD"]
     if tally.skipped:
         lines.append(f"{tally.skipped} skipped, as the configuration says")
     if summary.refused is not None:

@@ -66,6 +66,8 @@ def _job_facts(job: "Job") -> dict[str, Any]:
         "folder": job.folder,
         "path": job.path,
         "state": job.state,
+        "frame": job.frame + 1,
+        "frames": job.frames,
         "code": job.code,
         "message": job.message,
         "at": when(job.updated_at),
@@ -134,7 +136,8 @@ def _describe(facts: dict[str, Any]) -> str:
         lines += ["", "last:"]
     for job in facts["recent"]:
         why = f": {job['message']}" if job["message"] else ""
-        line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{why}"
+        frame = f", frame {job['frame']} of {job['frames']}" if job["frames"] > 1 else ""
+        line = f"  {job['at']}  {job['state']:<10} {job['folder']}/{job['path']}{frame}{why}"
         lines.append(printable(line))
     return "\n".join(lines)
 

@@ -15,6 +15,7 @@ from venice_watch.cli.located import Located, locate, roots_of, spellings
 from venice_watch.cli.options import config_option, json_option
 from venice_watch.cli.words import printable, usd, usd_text, when, when_or_none
 from venice_watch.job import SPENT, Attempt, Charge, Job, Retire, State
+from venice_watch.ledger import Delivery
 from venice_watch.naming import REPORT_SUFFIX
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ async def _find_located(ledger: "Ledger", one: Located) -> dict[int, Job]:
     """Return the jobs of a file in one of a folder's roots."""
     place, relative = one.absolute, one.relative
     jobs = await _look_up(ledger, relative, place)
-    exact = {job.id: job for job in jobs if str(place) in (job.result_path, job.original_path)}
+    exact = {job.id: job for job in jobs if str(place) in await _places(ledger, job)}
     if not exact and relative.endswith(REPORT_SUFFIX):
         place = Path(str(place).removesuffix(REPORT_SUFFIX))
         relative = relative.removesuffix(REPORT_SUFFIX)
@@ -119,6 +120,12 @@ async def _find_located(ledger: "Ledger", one: Located) -> dict[int, Job]:
     return exact | {
         job.id: job for job in jobs if job.folder == one.folder.name and job.path == relative
     }
+
+
+async def _places(ledger: "Ledger", job: Job) -> list[str | None]:
+    """Return where the original and the results of a job were put."""
+    results = [one.path for one in await ledger.deliveries(job)] if job.frames > 1 else []
+    return [job.result_path, job.original_path, *results]
 
 
 def _guess(config: "Config", file: Path) -> list[Path]:
@@ -152,6 +159,8 @@ async def _job_facts(ledger: "Ledger", job: Job, *, running: bool, owed: bool) -
         "next": _next(job, running=running, owed=owed),
         "code": job.code,
         "message": job.message,
+        "frame": job.frame + 1,
+        "frames": job.frames,
         "preset": job.preset,
         "parameters": None if job.parameters is None else json.loads(job.parameters),
         "rule_now": None,
@@ -161,11 +170,13 @@ async def _job_facts(ledger: "Ledger", job: Job, *, running: bool, owed: bool) -
         "doubts": doubts,
         "original": _original_facts(job),
         "result": _result_facts(job),
+        "results": [_delivery_facts(one) for one in await ledger.deliveries(job)],
     }
 
 
 def _attempt_facts(attempt: Attempt) -> dict[str, Any]:
     return {
+        "frame": attempt.frame + 1,
         "at": when(attempt.started_at),
         "ended_at": when_or_none(attempt.ended_at),
         "status": attempt.status,
@@ -191,6 +202,16 @@ def _result_facts(job: Job) -> dict[str, Any] | None:
         "there": os.path.lexists(job.result_path),
         "width": job.result_width,
         "height": job.result_height,
+    }
+
+
+def _delivery_facts(one: Delivery) -> dict[str, Any]:
+    return {
+        "frame": one.frame + 1,
+        "path": one.path,
+        "there": os.path.lexists(one.path),
+        "width": one.width,
+        "height": one.height,
     }
 
 
@@ -260,6 +281,7 @@ def _describe_job(job: dict[str, Any]) -> list[str]:
     lines = [
         f"{job['folder']}/{job['path']}: {state}{code} since {job['changed_at']}",
         f"  came      {job['came_at']}, {job['bytes']:,} bytes",
+        *([f"  frame     {job['frame']} of {job['frames']}"] if job["frames"] > 1 else []),
     ]
     if job["message"]:
         lines.append(f"  because   {job['message']}")
@@ -270,7 +292,7 @@ def _describe_job(job: dict[str, Any]) -> list[str]:
         lines.append(f"  preset    {job['preset']}" + (f": {asked}" if asked else ""))
     if job["rule_now"]:
         lines.append(f"  rules     {_describe_rule(job['rule_now'])}")
-    lines += [f"  request   {_describe_attempt(one)}" for one in job["attempts"]]
+    lines += [f"  request   {_which(job, one)}{_describe_attempt(one)}" for one in job["attempts"]]
     if job["reused"]:
         lines.append("  request   none: the same image was paid for before, its result was reused")
     elif job["attempts"]:
@@ -290,6 +312,10 @@ def _describe_rule(now: dict[str, Any]) -> str:
     return f"as they are now, {which}: preset {now['preset']}"
 
 
+def _which(job: dict[str, Any], attempt: dict[str, Any]) -> str:
+    return f"frame {attempt['frame']}, " if job["frames"] > 1 else ""
+
+
 def _describe_attempt(one: dict[str, Any]) -> str:
     status = "" if one["status"] is None else f" HTTP {one['status']},"
     outcome = (one["outcome"] or "under way").replace("_", " ")
@@ -302,8 +328,9 @@ def _describe_attempt(one: dict[str, Any]) -> str:
 
 
 def _describe_places(job: dict[str, Any]) -> list[str]:
+    results = job["results"] or [job["result"]]
     lines = []
-    for name, place in (("result", job["result"]), ("original", job["original"])):
+    for name, place in (*(("result", one) for one in results), ("original", job["original"])):
         if place is not None:
             size = f" {place['width']}x{place['height']}" if place.get("width") else ""
             there = "" if place["there"] else " (no longer there)"

@@ -86,6 +86,14 @@ class Duplicates(StrEnum):
     PROCESS = "process"
 
 
+class Frames(StrEnum):
+    """Which frames of an animation, or pages of a document, are upscaled."""
+
+    FIRST = "first"
+    ALL = "all"
+    REJECT = "reject"
+
+
 class OnConflict(StrEnum):
     """What to do when a result's name is taken in the outbox."""
 
@@ -213,7 +221,7 @@ class Output(Section):
     name: Annotated[str, fields.template()] = Field(
         default="{stem}.{ext}",
         description="The results' file names: {stem} {scale} {preset} {width} {height} {date} "
-        "{counter} {source_ext} {ext}; must end with .{ext}.",
+        "{counter} {frame} {source_ext} {ext}; must end with .{ext}.",
     )
     on_conflict: Annotated[OnConflict, fields.choice(OnConflict)] = Field(
         default=OnConflict.RENAME,
@@ -290,6 +298,15 @@ class Folder(Section):
     take_names: Annotated[tuple[str, ...], fields.patterns(least=0)] = Field(
         default=(),
         description="Patterns of names that are taken although they look hidden or temporary.",
+    )
+    frames: Annotated[Frames, fields.choice(Frames)] = Field(
+        default=Frames.FIRST,
+        description="Animated and multi-page files: the `first` frame, `all` of them (a result and "
+        "a price each), or `reject`.",
+    )
+    frames_max: Annotated[int, fields.whole(1, 10_000)] = Field(
+        default=100,
+        description="With `frames: all`, a file with more goes to quarantine, unpaid.",
     )
     on_unsupported: Annotated[OnUnsupported, fields.choice(OnUnsupported)] = Field(
         default=OnUnsupported.HOLD,

@@ -42,10 +42,12 @@ def active(count: FolderCounts) -> int:
 async def measure(parts: Parts) -> Progress:
     """Return how far a run is."""
     tally = parts.tally
-    done = tally.completed + tally.quarantined + tally.skipped
+    done = tally.results + tally.quarantined + tally.skipped
+    counts = await parts.ledger.counts()
+    ahead = sum(one.frames_ahead for name, one in counts.items() if name in parts.trackers)
     pending = sum(tracker.pending for tracker in parts.trackers.values())
     return Progress(
-        total=done + await _waiting(parts) + pending,
+        total=done + await _waiting(parts) + ahead + pending,
         done=done,
         in_flight=parts.gate.in_flight,
         note=parts.gate.halted or "",

@@ -82,6 +82,8 @@ def decode(
             turn, size = None, (width, height)
         profile = find_profile(data, probe.format, source)
         image, steps = _to_eight_bits(data, source, probe, frame)
+    if frame and probe.format == "gif":  # a later one may reach beyond the canvas, unseen
+        image = image.crop((0, 0, probe.width, probe.height))
     if image.mode in _REDUCIBLE and "transparency" not in image.info:
         image = _resized(image, size)
     image, profile, how = _to_sent_mode(image, profile)

@@ -53,7 +53,7 @@ def prepare(
 ) -> Prepared:
     """Return what to send of `data` for an upload of `width` x `height` pixels, upright.
 
-    `frame` counts from 0, where the file has several, and `probe` is of that one; `flatten` is the
+    `frame` counts all pictures of the file from 0, and `probe` is of that one; `flatten` is the
     colour (red, green, blue, 0 to 255) that whatever is transparent is laid on. What is returned
     has been checked as `check_readable` does: there is no need to call both.
 

@@ -59,6 +59,7 @@ class Order:
     preset: str
     parameters: str
     microusd: int  # the worst case, reserved
+    frames: int = 1  # of the file that are wanted
     alone: bool = True  # no other request for the same work may be under way
     results: int = 0  # of the same work, as `prior` told: more of them mean that it is done
     doubts: int = 0  # likewise: more of them may forbid the request
@@ -72,6 +73,7 @@ class Known:
     preset: str | None = None
     parameters: str | None = None
     work_key: bytes | None = None
+    frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,16 @@ class Result:
     size_bytes: int
     path: str | None = None  # absolute, in the outbox; None where it could not be found out yet
     exclusive: bool = True  # False: the folder overwrites, so a name may be reserved twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """The result of one frame of a file that has several, in the outbox."""
+
+    frame: int  # from 0
+    path: str  # absolute
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +149,7 @@ class FolderCounts:
     completed: int = 0
     discarded: int = 0
     cancelled: int = 0
+    frames_ahead: int = 0  # of files on their way, beside the one in work of each
     quarantined: int = 0  # discarded, and their files still where they were put
     oldest_waiting_at: float | None = None
     spent_microusd: int = 0  # charged, unknown and lost
@@ -196,6 +209,12 @@ class Ledger(Protocol):
 
     async def postpone(self, job: Job, *, until: float, message: str, now: float) -> Job:
         """Let a staged job wait: it could not be delivered."""
+
+    async def advance(self, job: Job, *, now: float) -> Job:
+        """Record the delivery of a frame that is not the file's last; the next one waits.
+
+        It is due before whatever waits in its folder, with no attempts and no result yet.
+        """
 
     async def complete(self, job: Job, *, retire: Retire, now: float) -> Job:
         """Record the delivery; from here on the original may move."""
@@ -282,6 +301,15 @@ class Ledger(Protocol):
     async def attempts(self, job: Job) -> list[Attempt]:
         """Return the job's attempts, oldest first."""
 
+    async def deliveries(self, job: Job) -> list[Delivery]:
+        """Return what is in the outbox of a file with several frames, in their order."""
+
+    async def is_finished(self, source_sha256: bytes, work_key: bytes) -> bool:
+        """Tell whether all frames of a file of these bytes were delivered before.
+
+        `work_key` is that of its first frame.
+        """
+
     async def note_question(self, *, now: float) -> None:
         """Write down that a free question is about to be asked that counts against the rate."""
 
@@ -292,7 +320,7 @@ class Ledger(Protocol):
         """Return when requests were answered by a failure since `since`, oldest first."""
 
     async def waiting(self) -> dict[str, int]:
-        """Return how many jobs of each folder are not paid for yet."""
+        """Return how many images of each folder are not paid for yet, each frame of a file one."""
 
     async def quarantined(self, source_sha256: bytes) -> list[Job]:
         """Return discarded jobs of these bytes whose files were put into the quarantine."""

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from venice_watch.budget import Budget
-from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature
-from venice_watch.ledger import Earlier, FolderCounts, Prior, Result, Spending
+from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature, State
+from venice_watch.ledger import Delivery, Earlier, FolderCounts, Prior, Result, Spending
 from venice_watch.ledger.connection import Connection, verb
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
@@ -86,9 +86,11 @@ class Questions(Connection):
             (work_key,),
         ).fetchall()
         delivered = self._execute(
-            "SELECT result_path, spool_name FROM jobs WHERE work_key = ? AND state = 'completed' "
-            "AND result_path IS NOT NULL ORDER BY id DESC LIMIT ?",
-            (work_key, PLACES_MAX),
+            "SELECT result_path, spool_name, id FROM jobs WHERE work_key = ? "
+            "AND state = 'completed' AND result_path IS NOT NULL "
+            "UNION ALL SELECT result_path, spool_name, job_id FROM deliveries WHERE work_key = ? "
+            "ORDER BY 3 DESC LIMIT ?",
+            (work_key, work_key, PLACES_MAX),
         ).fetchall()
         return Prior(
             doubts=self._count_doubts(work_key),
@@ -104,7 +106,7 @@ class Questions(Connection):
                         size_bytes=size_bytes,
                     ),
                     kept=bool(kept),
-                    delivered=tuple(os.fsdecode(at) for at, of in delivered if of == name),
+                    delivered=tuple(os.fsdecode(at) for at, of, _ in delivered if of == name),
                 )
                 for name, kept, sha256, size_bytes, width, height, scale in rows
             ),
@@ -180,7 +182,9 @@ class Questions(Connection):
         below = b"/" + wanted
         return self._jobs(
             "WHERE path = :path OR substr(path, -:length) = :below OR result_path = :at "
-            "OR original_path = :at ORDER BY id DESC LIMIT :limit",
+            "OR original_path = :at "
+            "OR id IN (SELECT job_id FROM deliveries WHERE result_path = :at) "
+            "ORDER BY id DESC LIMIT :limit",
             {"path": wanted, "below": below, "length": len(below), "at": at, "limit": limit},
         )
 
@@ -198,6 +202,41 @@ class Questions(Connection):
             (job.id,),
         )
         return [read_attempt(row) for row in rows]
+
+    @verb
+    def deliveries(self, job: Job) -> list[Delivery]:
+        """Return what is in the outbox of a file with several frames, in their order."""
+        rows = self._execute(
+            "SELECT frame, result_path, result_width, result_height FROM deliveries "
+            "WHERE job_id = ? ORDER BY frame",
+            (job.id,),
+        )
+        found = [
+            Delivery(frame=frame, path=os.fsdecode(path), width=width, height=height)
+            for frame, path, width, height in rows
+        ]
+        if job.state is State.COMPLETED and job.frames > 1:
+            assert job.result_path is not None, "delivered"
+            assert job.result_width is not None, "delivered"
+            assert job.result_height is not None, "delivered"
+            last = Delivery(
+                frame=job.frame,
+                path=job.result_path,
+                width=job.result_width,
+                height=job.result_height,
+            )
+            found.append(last)
+        return found
+
+    @verb
+    def is_finished(self, source_sha256: bytes, work_key: bytes) -> bool:
+        """Tell whether all frames of a file of these bytes were delivered before."""
+        found = self._execute(
+            "SELECT 1 FROM deliveries JOIN jobs ON jobs.id = job_id WHERE deliveries.work_key = ? "
+            "AND deliveries.frame = 0 AND source_sha256 = ? AND state = 'completed'",
+            (work_key, source_sha256),
+        )
+        return found.fetchone() is not None
 
     @verb
     def sent_since(self, since: float) -> list[float]:
@@ -224,12 +263,12 @@ class Questions(Connection):
 
     @verb
     def waiting(self) -> dict[str, int]:
-        """Return how many jobs of each folder are not paid for yet."""
+        """Return how many images of each folder are not paid for yet, each frame of a file one."""
         rows = self._execute(
-            "SELECT folder, count(*) FROM jobs WHERE state IN ('available', 'executing', "
-            "'in_doubt', 'staged') AND state <> 'staged' GROUP BY folder"
+            "SELECT folder, sum(frames - frame - (state = 'staged')) FROM jobs WHERE state IN "
+            "('available', 'executing', 'in_doubt', 'staged') GROUP BY folder"
         )
-        return {folder: int(count) for folder, count in rows}
+        return {folder: int(count) for folder, count in rows if count}
 
     @verb
     def quarantined(self, source_sha256: bytes) -> list[Job]:
@@ -247,12 +286,15 @@ class Questions(Connection):
             "SELECT folder, state, count(*) FROM jobs GROUP BY folder, state"
         ):
             facts.setdefault(folder, {})[state] = count
-        for folder, count, oldest in self._execute(
+        for folder, count, oldest, ahead in self._execute(
             "SELECT folder, sum(state = 'discarded' AND original_path IS NOT NULL), "
-            "min(CASE WHEN state IN ('available', 'in_doubt') THEN created_at END) "
+            "min(CASE WHEN state IN ('available', 'in_doubt') THEN created_at END), "
+            "sum((frames - frame - 1) * (state IN "
+            "('available', 'executing', 'in_doubt', 'staged'))) "
             "FROM jobs GROUP BY folder"
         ):
             facts[folder] |= {"quarantined": count, "oldest_waiting_at": oldest}
+            facts[folder]["frames_ahead"] = ahead
         for folder, spent in self._execute(
             "SELECT folder, sum(microusd) FROM spending "
             "WHERE charge IN ('charged', 'unknown', 'lost') GROUP BY folder"

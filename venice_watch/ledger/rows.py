@@ -15,11 +15,11 @@ JOB_COLUMNS = (
     "id, folder, path, state, generation, device, inode, size_bytes, mtime_ns, ctime_ns, "
     "incomplete, attempts, available_at, created_at, updated_at, preset, parameters, "
     "source_sha256, work_key, code, message, spool_name, result_path, result_width, "
-    "result_height, original_path, retire, result_scale"
+    "result_height, original_path, retire, result_scale, frame, frames"
 )
 ATTEMPT_COLUMNS = (
     "id, job_id, work_key, started_at, ended_at, charge, microusd, outcome, status, "
-    "request_id, message"
+    "request_id, message, frame"
 )
 
 
@@ -57,6 +57,8 @@ def read_job(row: Sequence[Any]) -> Job:
         original_path=None if row[25] is None else os.fsdecode(row[25]),
         retire=None if row[26] is None else Retire(row[26]),
         result_scale=row[27],
+        frame=row[28],
+        frames=row[29],
     )
 
 
@@ -74,4 +76,5 @@ def read_attempt(row: Sequence[Any]) -> Attempt:
         status=row[8],
         request_id=row[9],
         message=row[10],
+        frame=row[11],
     )

@@ -136,9 +136,9 @@ class SqliteLedger(Steps):
                     budget, spent_microusd=spent, wanted_microusd=order.microusd
                 )
         cursor = self._execute(
-            "INSERT INTO attempts (job_id, work_key, folder, preset, started_at, day, charge, "
-            "microusd) VALUES (?, ?, ?, ?, ?, ?, 'reserved', ?)",
-            (job.id, order.work_key, job.folder, order.preset, now, day, order.microusd),
+            "INSERT INTO attempts (job_id, frame, work_key, folder, preset, started_at, day, "
+            "charge, microusd) VALUES (?, ?, ?, ?, ?, ?, ?, 'reserved', ?)",
+            (job.id, job.frame, order.work_key, job.folder, order.preset, now, day, order.microusd),
         )
         self._account(
             (day, job.folder, order.preset), Charge.RESERVED, requests=1, microusd=order.microusd
@@ -229,6 +229,11 @@ class SqliteLedger(Steps):
         """Let a staged job wait: it could not be delivered."""
         assert job.state is State.STAGED
         return self._change(job, now=now, available_at=until, message=message)
+
+    @verb
+    def advance(self, job: Job, *, now: float) -> Job:
+        """Record the delivery of a frame that is not the file's last; the next one waits."""
+        return self._advance(job, now=now)
 
     @verb
     def complete(self, job: Job, *, retire: Retire, now: float) -> Job:

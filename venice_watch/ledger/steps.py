@@ -10,6 +10,19 @@ from venice_watch.ledger import NameReservedError, Order, Result, StaleError
 from venice_watch.ledger.questions import Questions
 from venice_watch.ledger.rows import IN_HAND
 
+AT_ONCE = 0.0  # due before all that waits: a file is finished before another one is begun
+# what a job knows of the frame in work, and forgets when the next one's turn has come
+_OF_ONE_FRAME = (
+    "work_key",
+    "code",
+    "message",
+    "spool_name",
+    "result_path",
+    "result_width",
+    "result_height",
+    "result_scale",
+)
+
 
 class Steps(Questions):
     """Steps along the table of transitions, and the money that goes with them."""
@@ -99,12 +112,13 @@ class Steps(Questions):
             raise StaleError(f"job {job.id} has a request under way, attempt {open_one[0]}")
         cursor = self._execute(
             "UPDATE jobs SET work_key = ?, source_sha256 = ?, preset = ?, parameters = ?, "
-            "updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",
+            "frames = ?, updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",
             (
                 order.work_key,
                 order.source_sha256,
                 order.preset,
                 order.parameters,
+                order.frames,
                 now,
                 job.id,
                 job.generation,
@@ -127,6 +141,34 @@ class Steps(Questions):
             result_width=result.width,
             result_height=result.height,
         )
+
+    def _advance(self, job: Job, *, now: float) -> Job:
+        """Put a frame's result on record, and make the job that of the next frame."""
+        if not job.has_next_frame:
+            raise StaleError(f"frame {job.frame} of job {job.id} is its last")
+        advanced = self._step(
+            job,
+            Verb.ADVANCE,
+            now=now,
+            available_at=AT_ONCE,
+            frame=job.frame + 1,
+            attempts=0,
+            **dict.fromkeys(_OF_ONE_FRAME),
+        )
+        self._execute(
+            "INSERT INTO deliveries (job_id, frame, work_key, spool_name, result_path, "
+            "result_width, result_height) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                job.id,
+                job.frame,
+                job.work_key,
+                job.spool_name,
+                None if job.result_path is None else os.fsencode(job.result_path),
+                job.result_width,
+                job.result_height,
+            ),
+        )
+        return advanced
 
     def _reserve(self, job: Job, path: str) -> None:
         taken = self._execute(

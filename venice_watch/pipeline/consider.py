@@ -3,10 +3,11 @@
 What is found wrong here costs nothing. `plan` and the daemon ask the same questions here.
 """
 
+import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from venice_watch.images.probe import Probe, probe, upright_size
 from venice_watch.intake.content import HEAD_BYTES, is_candidate
 from venice_watch.job import Job
 from venice_watch.parameters import Contract, Parameters
+from venice_watch.pipeline import frames
 
 SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
 RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
@@ -68,7 +70,7 @@ class Ask:
 def rules_digest(config: Config, folder: Folder) -> str:
     """Return a digest of all that decides whether a file of this folder is skipped."""
     output = (folder.outbox, folder.output.name, folder.output.on_conflict)
-    settings = (folder.rules, folder.preset, folder.duplicates, output)
+    settings = (folder.rules, folder.preset, folder.duplicates, folder.frames, output)
     text = repr((settings, sorted(config.presets)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -84,7 +86,7 @@ def refuse_size(size_bytes: int) -> None:
 
 
 def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe, rules.Choice]:
-    """Return what the file is, and what the folder's rules make of it; blocks.
+    """Return what the file's first picture is, and what the folder's rules make of it; blocks.
 
     Raises ImageRefusedError, SkippedError or HeldError.
     """
@@ -115,23 +117,44 @@ def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe
 
 
 def admit(
-    folder: Folder, data: bytes, found: Probe, choice: rules.Choice, contract: Contract | None
+    folder: Folder,
+    data: bytes,
+    found: Probe,
+    choice: rules.Choice,
+    contract: Contract | None,
+    wanted: frames.Wanted,
+    number: int = 0,
 ) -> Admitted:
-    """Return what will be sent; blocks while the image is decoded.
+    """Return what will be sent of frame `number` (from 0); blocks while it is decoded.
 
-    Raises ImageRefusedError or HeldError: what would be refused is not sent.
+    `found` is the file's first picture; with the first frame all of them are looked at. Raises
+    ImageRefusedError or HeldError: what would be refused is not sent.
     """
     parameters = keep_to_contract(folder, choice, contract)
-    scale_min = 1.0 if parameters.enhance else SCALE_MIN[contract or Contract.CREATIVITY]
-    width, height = upright_size(found)
-    fit = admission.fit(
-        width, height, parameters.scale, oversize=folder.oversize.value, scale_min=scale_min
-    )
+    fit_of = fitting(folder, parameters, contract)
+    frame = wanted.frames[number]
+    fit = fit_of(frame.width, frame.height)
+    if number == 0:
+        frames.check(data, found.format, wanted.frames, fit_of)
+    if frame.position:
+        found = probe(data, frame=frame.position)
     return Admitted(
         parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
-        prepared=prepare(data, found, width=fit.width, height=fit.height),
+        prepared=prepare(data, found, width=fit.width, height=fit.height, frame=frame.position),
         contract=contract,
+    )
+
+
+def fitting(
+    folder: Folder, parameters: Parameters, contract: Contract | None
+) -> Callable[[int, int], admission.Fit]:
+    """Return what makes of a width and a height what to send, or raises ImageRefusedError."""
+    return functools.partial(
+        admission.fit,
+        scale=parameters.scale,
+        oversize=folder.oversize.value,
+        scale_min=1.0 if parameters.enhance else SCALE_MIN[contract or Contract.CREATIVITY],
     )
 
 

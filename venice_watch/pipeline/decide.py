@@ -26,7 +26,8 @@ async def decide(
     if blamed is not None:
         return blamed
     attempts = await parts.ledger.attempts(passage.job)
-    earlier = [one for one in attempts if one.id != attempt.id]
+    # every frame of a file is an image of its own
+    earlier = [one for one in attempts if one.id != attempt.id and one.frame == attempt.frame]
     if isinstance(failure, AccountRefused) and _is_poison(parts, failure, earlier):
         return retry.Discard(
             code=Code.REJECTED,

@@ -16,7 +16,7 @@ from venice_watch.errors import VeniceWatchError
 from venice_watch.files import place
 from venice_watch.files.spool import drop_spooled
 from venice_watch.images.png import BrokenPngError, verify_file
-from venice_watch.job import Job, Retire
+from venice_watch.job import Job, Retire, State
 from venice_watch.ledger import NameReservedError
 from venice_watch.pipeline.consider import SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
@@ -53,6 +53,8 @@ def name_facts(
         height=height,
         date=datetime.fromtimestamp(now).astimezone().strftime("%Y-%m-%d"),
         counter=1,
+        frame=job.frame + 1,
+        frames=job.frames,
         source_ext=extension,
         ext="png",
     )
@@ -96,7 +98,7 @@ def is_taken(path: Path) -> bool:
 
 
 async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
-    """Put a staged result into the outbox, then the original where it belongs.
+    """Put a staged result into the outbox; after the last one the original where it belongs.
 
     `resumed`: it may have been published before a crash. Raises DeliveryError.
     """
@@ -112,19 +114,25 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
             raise ResultLostError(f"the paid result {spooled} is gone from the spool") from exc
         where = exc.filename or passage.folder.outbox
         raise DeliveryError(f"{where}: {exc.strerror or exc}") from exc
-    passage.job = await parts.ledger.complete(
-        passage.job, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
-    )
-    parts.tally.completed += 1
+    delivered = passage.job
+    if delivered.has_next_frame:
+        passage.job = await parts.ledger.advance(delivered, now=parts.clock.now())
+    else:
+        passage.job = await parts.ledger.complete(
+            delivered, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
+        )
+        parts.tally.completed += 1
+    parts.tally.results += 1
     parts.tally.settle(*passage.key)
     passage.log.info(
         "image.completed",
-        result=passage.job.result_path,
-        size=f"{passage.job.result_width}x{passage.job.result_height}",
-        preset=passage.job.preset,
-        seconds=round(parts.clock.now() - passage.job.created_at, 2),
+        result=delivered.result_path,
+        size=f"{delivered.result_width}x{delivered.result_height}",
+        preset=delivered.preset,
+        seconds=round(parts.clock.now() - delivered.created_at, 2),
     )
-    await retire(parts, passage)
+    if passage.job.state is State.COMPLETED:
+        await retire(parts, passage)
     try:
         await make_room(parts)
     except OSError as exc:
@@ -182,8 +190,11 @@ async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bo
                 overwrite=output.on_conflict is OnConflict.OVERWRITE,
             )
         except place.NameTakenError:
-            # a name reserved by this job, with these bytes: published before a crash
-            if resumed and await asyncio.to_thread(place.same_content, spooled, target):
+            # a name reserved by this job, with these bytes: published before a crash, or as a frame
+            # by an earlier job of the file, which could not be finished
+            if (resumed or passage.job.frames > 1) and await asyncio.to_thread(
+                place.same_content, spooled, target
+            ):
                 return
             taken.add(str(target))
             await _reserve_name(parts, passage, taken)
@@ -219,10 +230,14 @@ async def _reserve_name(parts: Parts, passage: Passage, taken: set[str]) -> None
 def find_name(
     folder: Folder, job: Job, facts: naming.NameFacts, taken: Collection[str]
 ) -> str | None:
-    """Return the first name that is free on disk and not in `taken`, or None; blocks."""
+    """Return the first name that is free on disk and not in `taken`, or None; blocks.
+
+    A frame's very first name is tried all the same: its result may lie there already.
+    """
     overwrite = folder.output.on_conflict is OnConflict.OVERWRITE
     for number in range(NAMES_MAX):
         path = result_path(folder, job, result_name(folder, facts, number))
-        if str(path) not in taken and (overwrite or not is_taken(path)):
+        tried = overwrite or (number == 0 and job.frames > 1)
+        if str(path) not in taken and (tried or not is_taken(path)):
             return str(path)
     return None

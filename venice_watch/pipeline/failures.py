@@ -164,6 +164,7 @@ async def _discard(
 ) -> None:
     """Give the image up: into the quarantine, with its report."""
     attempt, closing = ended or (None, None)
+    reason = passage.of_frame(reason)
     message = f"{passage.job.path.rpartition('/')[2]}: {reason}"
     choice = passage.choice
     known = Known(
@@ -171,6 +172,7 @@ async def _discard(
         preset=choice.preset if choice else None,
         parameters=choice.parameters.canonical() if choice else None,
         work_key=passage.order.work_key if passage.order else None,
+        frames=passage.job.frames,
     )
     passage.job = await parts.ledger.discard(
         passage.job,

@@ -6,16 +6,17 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from venice_watch import naming
 from venice_watch.config.model import Folder
 from venice_watch.files.source import read_source
 from venice_watch.images.probe import Probe
 from venice_watch.images.signature import identify
 from venice_watch.job import Job, State
 from venice_watch.ledger import Order
-from venice_watch.pipeline import consider, deliver, failures, retire
+from venice_watch.pipeline import consider, deliver, failures, frames, retire
 from venice_watch.pipeline.consider import Admitted, FolderHeldError
 from venice_watch.pipeline.passage import Parts, Passage
-from venice_watch.pipeline.reuse import reuse
+from venice_watch.pipeline.reuse import refuse_conflict_of_frames, reuse
 from venice_watch.pipeline.send import order_of, send, settle_stranger
 
 # Whatever else waits is found and sent before what is in doubt: where the daemon dies again and
@@ -52,8 +53,19 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
     if not await reuse(parts, passage, order):
         await send(parts, passage, admitted, order)
     del admitted  # the result is on the disk
+    _tell_what_is_left_out(passage)
     on_sent()
     await deliver.deliver(parts, passage, resumed=False)
+
+
+def _tell_what_is_left_out(passage: Passage) -> None:
+    assert passage.wanted is not None, "found before it was sent"
+    if passage.wanted.left_out and passage.job.frame == 0:
+        passage.log.warning(
+            "image.pages_left_out",
+            pages=list(passage.wanted.left_out),
+            reason="too small for Venice",
+        )
 
 
 async def _read(passage: Passage) -> bytes:
@@ -75,28 +87,32 @@ async def _choose(parts: Parts, passage: Passage, data: bytes) -> Probe:
     probe, passage.choice = await asyncio.to_thread(
         consider.choose, parts.config, passage.folder, passage.job, data
     )
+    passage.wanted = await asyncio.to_thread(frames.find, passage.folder, passage.job, data, probe)
     return probe
 
 
 async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> Admitted:
     assert passage.choice is not None
+    assert passage.wanted is not None
     admitted = await parts.decode(
-        consider.admit, passage.folder, data, probe, passage.choice, parts.account.contract
+        consider.admit,
+        passage.folder,
+        data,
+        probe,
+        passage.choice,
+        parts.account.contract,
+        passage.wanted,
+        passage.job.frame,
     )
+    passage.take_frames(len(passage.wanted.frames))
     passage.contract = admitted.contract
     await _hold_unless_ready(parts, passage, admitted)
     for (name, path), why in parts.tally.undelivered.items():
         if name == passage.folder.name:
             raise FolderHeldError(f"a result waits for the outbox already ({path}): {why}")
-    facts = deliver.name_facts(
-        passage.job,
-        preset=passage.choice.preset,
-        scale=admitted.fit.scale,
-        width=admitted.fit.result_width,
-        height=admitted.fit.result_height,
-        now=parts.clock.now(),
-    )
-    await asyncio.to_thread(deliver.refuse_conflict, passage.folder, passage.job, facts)
+    if passage.job.frames == 1:
+        facts = _name_facts(parts, passage, admitted)
+        await asyncio.to_thread(deliver.refuse_conflict, passage.folder, passage.job, facts)
     hold = parts.tally.held.get(passage.folder.name)
     if hold is not None and hold.budget is None and not hold.refused:
         del parts.tally.held[passage.folder.name]
@@ -104,11 +120,28 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     return admitted
 
 
+def _name_facts(parts: Parts, passage: Passage, admitted: Admitted) -> naming.NameFacts:
+    assert passage.choice is not None, "chosen before it is admitted"
+    return deliver.name_facts(
+        passage.job,
+        preset=passage.choice.preset,
+        scale=admitted.fit.scale,
+        width=admitted.fit.result_width,
+        height=admitted.fit.result_height,
+        now=parts.clock.now(),
+    )
+
+
 async def _order(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
     """Return what will be asked for, with what is known of the same work."""
     order = order_of(parts, passage, admitted)
     passage.prior = prior = await parts.ledger.prior(order.work_key)
     passage.order = replace(order, results=len(prior.results), doubts=prior.doubts)
+    if passage.job.frames > 1:
+        facts = _name_facts(parts, passage, admitted)
+        await asyncio.to_thread(
+            refuse_conflict_of_frames, passage.folder, passage.job, facts, prior.results
+        )
     return passage.order
 
 

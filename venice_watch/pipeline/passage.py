@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -17,6 +17,7 @@ from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Attempt, Job
 from venice_watch.ledger import Ledger, Order, Prior
 from venice_watch.parameters import Contract
+from venice_watch.pipeline.frames import Wanted
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
@@ -59,10 +60,11 @@ class Shortfall:
 class Tally:
     """What a run did: shown by `once` and `demo`, and decides their exit code."""
 
-    completed: int = 0
+    completed: int = 0  # files
+    results: int = 0  # delivered: one a file, or one a frame
     quarantined: int = 0
     skipped: int = 0
-    reused: int = 0  # of the completed ones: not paid for again
+    reused: int = 0  # of the results: not paid for again
     spent_microusd: int = 0
     held: dict[str, Hold] = field(default_factory=dict)  # by folder
     stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
@@ -141,7 +143,7 @@ class Parts:
 
 @dataclass(slots=True, kw_only=True)
 class Passage:
-    """One job on its way; `job` is always as the ledger has it."""
+    """One job on its way; `job` is as the ledger has it."""
 
     folder: Folder
     job: Job
@@ -149,6 +151,7 @@ class Passage:
     source_sha256: bytes | None = None
     kind: str = ""  # the format, as far as the first bytes tell
     choice: Choice | None = None
+    wanted: Wanted | None = None  # its frames
     prior: Prior | None = None  # what was known of the same work when it was ordered
     order: Order | None = None
     contract: Contract | None = None  # that it was admitted for
@@ -163,4 +166,18 @@ class Passage:
     def of(cls, parts: Parts, folder: Folder, job: Job) -> "Passage":
         """Begin a passage, with a log that names the file."""
         log = parts.log.bind(folder=folder.name, path=job.path)
-        return cls(folder=folder, job=job, log=log)
+        passage = cls(folder=folder, job=job, log=log)
+        passage.take_frames(job.frames)
+        return passage
+
+    def take_frames(self, count: int) -> None:
+        """Know how many frames are wanted, before the ledger does: it is told with the order."""
+        self.job = replace(self.job, frames=count)
+        if count > 1:
+            self.log = self.log.bind(frame=self.job.frame + 1, frames=count)
+
+    def of_frame(self, words: str) -> str:
+        """Return words about the image, with its frame where the file has several."""
+        if self.job.frames == 1:
+            return words
+        return f"frame {self.job.frame + 1} of {self.job.frames}: {words}"

@@ -26,7 +26,7 @@ from venice_watch.files.source import (
 from venice_watch.intake.look import is_written
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import SPENT, Attempt, Job, Retire, Signature
-from venice_watch.ledger import StaleError
+from venice_watch.ledger import Delivery, StaleError
 from venice_watch.pipeline.passage import Parts, Passage
 
 QUARANTINED_NAME_BYTES_MAX = naming.NAME_BYTES_MAX - len("-99999" + naming.REPORT_SUFFIX)
@@ -46,7 +46,8 @@ async def retire(parts: Parts, passage: Passage) -> None:
     tracker = parts.trackers[folder.name]
     report = None
     if job.retire is Retire.QUARANTINE:
-        report = report_for(job, await parts.ledger.attempts(job))
+        attempts = await parts.ledger.attempts(job)
+        report = report_for(job, attempts, await parts.ledger.deliveries(job))
     try:
         for root in _targets_of(folder, job):
             await parts.mounted.require(root)
@@ -186,7 +187,9 @@ def put_original_away(folder: Folder, job: Job, report: Mapping[str, object] | N
             return None
 
 
-def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
+def report_for(
+    job: Job, attempts: Sequence[Attempt], deliveries: Sequence[Delivery] = ()
+) -> dict[str, object]:
     """Return the report that lies beside a quarantined file."""
     spent = sum(attempt.microusd for attempt in attempts if attempt.charge in SPENT)
     return {
@@ -205,13 +208,22 @@ def report_for(job: Job, attempts: Sequence[Attempt]) -> dict[str, object]:
                 "message": attempt.message,
                 "request_id": attempt.request_id,
             }
+            | ({"frame": attempt.frame + 1} if job.frames > 1 else {})
             for attempt in attempts
         ],
         "charged_usd": spent / 1_000_000,
         "at": _time_text(job.updated_at),
         "version": __version__,
         "job": f"{job.id}-{round(job.created_at * 1e6)}",  # tells two ledgers' jobs apart
-    }
+    } | _frames_of(job, deliveries)
+
+
+def _frames_of(job: Job, deliveries: Sequence[Delivery]) -> dict[str, object]:
+    """Return which frame it failed at, and what is in the outbox, of a file with several."""
+    if job.frames == 1:
+        return {}
+    results = [delivery.path for delivery in deliveries]
+    return {"frame": job.frame + 1, "frames": job.frames, "results": results}
 
 
 def _time_text(when: float) -> str:

@@ -7,13 +7,16 @@ Identity is that of paid work: the very bytes that would be sent, the parameters
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from venice_watch.config.model import Duplicates, OnInDoubt
+from venice_watch.config.model import Duplicates, Folder, OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.spool import has_result, restore
+from venice_watch.job import Job
 from venice_watch.ledger import Earlier, Order, Prior, UnderWayError
+from venice_watch.naming import NameFacts
+from venice_watch.pipeline import deliver
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.stage import stage
@@ -26,8 +29,9 @@ async def reuse(parts: Parts, passage: Passage, order: Order) -> bool:
     Raises SkippedError, HeldError or UnderWayError, or ImageRefusedError where doubt forbids
     another request.
     """
-    prior, duplicates = passage.prior, passage.folder.duplicates
+    prior = passage.prior
     assert prior is not None, "asked for with the order"
+    duplicates = await _duplicates(parts, passage, order)
     if prior.results:
         refuse_duplicate(duplicates)
     if duplicates is Duplicates.REUSE and await _stage_any(parts, passage, order, prior):
@@ -41,6 +45,33 @@ async def reuse(parts: Parts, passage: Passage, order: Order) -> bool:
             reason="its earlier result is neither in the state folder nor where it was delivered",
         )
     return False
+
+
+async def _duplicates(parts: Parts, passage: Passage, order: Order) -> Duplicates:
+    """Return what to do if the work was done before.
+
+    `skip` leaves files alone, not frames: one that repeats an earlier frame, or that was done
+    before its file failed, must not keep the rest of the file from being done.
+    """
+    job, duplicates = passage.job, passage.folder.duplicates
+    if duplicates is not Duplicates.SKIP or job.frames == 1:
+        return duplicates
+    if job.frame == 0 and await parts.ledger.is_finished(order.source_sha256, order.work_key):
+        return Duplicates.SKIP
+    return Duplicates.REUSE
+
+
+def refuse_conflict_of_frames(
+    folder: Folder, job: Job, facts: NameFacts, earlier: Sequence[Earlier]
+) -> None:
+    """Find out for free that a file's results would not be wanted, by its first frame; blocks.
+
+    What lies under that name may be the frame's own, from before its file failed: then it goes on.
+    Raises SkippedError.
+    """
+    path = deliver.result_path(folder, job, deliver.result_name(folder, facts, 0))
+    if job.frame == 0 and not any(is_at(path, one) for one in earlier):
+        deliver.refuse_conflict(folder, job, facts)
 
 
 def refuse_duplicate(duplicates: Duplicates) -> None:

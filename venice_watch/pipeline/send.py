@@ -69,7 +69,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     try:
         async with (
             _lined_up(parts, order) as leave_line,
-            parts.gate.turn(passage.folder.name) as turn,
+            parts.gate.turn(passage.folder.name, begun=passage.job.frame > 0) as turn,
         ):
             await _look_once_more(parts, passage, admitted)
             attempt = passage.attempt = await _begin(parts, passage, order)
@@ -266,6 +266,7 @@ def order_of(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
         preset=passage.choice.preset,
         parameters=parameters.canonical(),
         microusd=parts.account.price_microusd(parameters.scale),
+        frames=passage.job.frames,
         alone=passage.folder.duplicates is not Duplicates.PROCESS,
     )
 

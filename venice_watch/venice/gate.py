@@ -1,6 +1,7 @@
 """Who may send now: concurrency, rate, pauses and breakers, in one place for all folders.
 
-A turn is given by priority, then in the order in which it was asked for, folder limits aside.
+A turn is given by priority, to files that are begun first, then in the order in which it was asked
+for, folder limits aside.
 Waiting costs nothing: whoever waits is woken by what it waits for, or by the time it was told.
 """
 
@@ -51,9 +52,9 @@ class DrainingError(VeniceWatchError):
 class _Waiter:
     __slots__ = ("folder", "rank", "told")
 
-    def __init__(self, folder: str, rank: tuple[int, int]) -> None:
+    def __init__(self, folder: str, rank: tuple[int, bool, int]) -> None:
         self.folder = folder
-        self.rank = rank  # priority first, then the order of asking
+        self.rank = rank  # priority, whether it is the first frame, then the order of asking
         self.told = asyncio.Event()
 
 
@@ -154,12 +155,15 @@ class Gate:
     # --- turns -----------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
-    async def turn(self, folder: str) -> AsyncIterator[Turn]:
+    async def turn(self, folder: str, *, begun: bool = False) -> AsyncIterator[Turn]:
         """Wait for a turn to send, and give it back at the end. Raises DrainingError.
+
+        `begun`: earlier frames of the file are delivered; it goes before others of its priority.
 
         Whoever sends says so by `use`, before the first byte.
         """
-        waiter = _Waiter(folder, (-self._limits.priorities.get(folder, 0), next(self._numbers)))
+        rank = (-self._limits.priorities.get(folder, 0), not begun, next(self._numbers))
+        waiter = _Waiter(folder, rank)
         bisect.insort(self._waiting, waiter, key=lambda one: one.rank)
         try:
             while (wait_s := self._wait_s(waiter)) != 0:
