@@ -342,7 +342,10 @@ def make_old(folder: Path, version: int = 1) -> Path:
 def dump(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return a ledger's rows, as far as version 1 knew them, after seeing that it is sound."""
     columns = {
-        "jobs": "*",
+        "jobs": "id, folder, path, state, generation, priority, available_at, attempts, device, "
+        "inode, size_bytes, mtime_ns, ctime_ns, incomplete, present, retire, rules_digest, preset, "
+        "parameters, source_sha256, work_key, code, message, spool_name, result_path, "
+        "result_width, result_height, result_scale, original_path, created_at, updated_at",
         "attempts": "id, job_id, work_key, folder, preset, started_at, ended_at, charge, "
         "microusd, outcome, status, request_id, message",
     }
@@ -657,6 +660,7 @@ QUESTIONS: dict[str, Question] = {
     "present": lambda ledger, _: ledger.present("photos", rules_digest="rules"),
     "trim": lambda ledger, _: ledger.trim(kept_bytes_max=0),
     "spooled": lambda ledger, _: ledger.spooled(),
+    "staged": lambda ledger, _: ledger.staged(),
     "recent": lambda ledger, _: ledger.recent(limit=9),
     "active": lambda ledger, _: ledger.active("photos"),
     "attempts": lambda ledger, jobs: ledger.attempts(jobs[0]),

@@ -4,6 +4,7 @@ Nothing here is a transaction of its own; a verb calls it within its own.
 """
 
 import os
+from dataclasses import astuple
 
 from venice_watch.job import TRANSITIONS, Attempt, Charge, Closing, Job, Verb
 from venice_watch.ledger import NameReservedError, Order, Result, StaleError
@@ -99,12 +100,15 @@ class Steps(Questions):
             raise StaleError(f"job {job.id} has a request under way, attempt {open_one[0]}")
         cursor = self._execute(
             "UPDATE jobs SET work_key = ?, source_sha256 = ?, preset = ?, parameters = ?, "
-            "updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",
+            "source_kind = ?, source_width = ?, source_height = ?, sent_width = ?, "
+            "sent_height = ?, updated_at = ? "
+            "WHERE id = ? AND state = 'executing' AND generation = ?",
             (
                 order.work_key,
                 order.source_sha256,
                 order.preset,
                 order.parameters,
+                *(astuple(order.source) if order.source is not None else (None,) * 5),
                 now,
                 job.id,
                 job.generation,
@@ -112,6 +116,23 @@ class Steps(Questions):
         )
         if cursor.rowcount != 1:
             raise StaleError(f"job {job.id} is no longer {job.state} at step {job.generation}")
+
+    def _add_result(self, work_key: bytes, result: Result, *, now: float) -> None:
+        """Note a result whose file is in the spool."""
+        self._execute(
+            "INSERT INTO results (spool_name, work_key, sha256, size_bytes, kept, width, height, "
+            "scale, used_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+            (
+                result.spool_name,
+                work_key,
+                result.sha256,
+                result.size_bytes,
+                result.width,
+                result.height,
+                result.scale,
+                now,
+            ),
+        )
 
     def _stage(self, job: Job, result: Result, *, now: float) -> Job:
         if result.exclusive and result.path is not None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from venice_watch.config.model import OnConflict
+from venice_watch.config.output import OnConflict
 from venice_watch.job import Job
 from venice_watch.ledger import NameReservedError, Result
 from venice_watch.pipeline import deliver
