@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from venice_watch.files import place
+from venice_watch.files.pieces import Span
 from venice_watch.files.place import (
     TEMPORARY,
     NameTakenError,
@@ -52,7 +53,8 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 def deliver(spooled: Path, target: Path, outbox: Path, *, overwrite: bool = False) -> None:
     """Publish with the usual mode."""
-    publish(spooled, target, root=outbox, mode=0o664, overwrite=overwrite)
+    pieces = (Span(start=0, end=len(DATA)),)
+    publish(spooled, target, pieces, root=outbox, mode=0o664, overwrite=overwrite)
 
 
 def test_publish(spooled: Path, outbox: Path) -> None:

@@ -137,7 +137,7 @@ def test_restore(tmp_path: Path) -> None:
     source.write_bytes(DATA)
     folder = tmp_path / "spool"
     folder.mkdir()
-    assert restore(folder, "7.png", source, sha256=SHA256)
+    assert restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert (folder / "7.png").read_bytes() == DATA
     assert source.read_bytes() == DATA
 
@@ -148,7 +148,7 @@ def test_restore_of_something_else(tmp_path: Path) -> None:
     source.write_bytes(DATA[1:])
     folder = tmp_path / "spool"
     folder.mkdir()
-    assert not restore(folder, "7.png", source, sha256=SHA256)
+    assert not restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert list(folder.iterdir()) == []
 
 
@@ -160,7 +160,7 @@ def test_restore_in_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     fail_once(monkeypatch, errno.EDQUOT)
     with pytest.raises(OSError, match="quota"):
-        restore(folder, "7.png", source, sha256=SHA256)
+        restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert list(folder.iterdir()) == []
 
 

@@ -28,7 +28,7 @@ from venice_watch.intake.junk import Names
 from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.parameters import Contract, price_microusd
-from venice_watch.pipeline import consider, deliver, retire, reuse
+from venice_watch.pipeline import consider, deliver, finish, retire, reuse
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
@@ -195,6 +195,9 @@ class Planner:
             width=fit.result_width,
             height=fit.result_height,
             now=self._now,
+            ext=finish.extension_of(
+                folder, case.kind, width=fit.result_width, height=fit.result_height
+            ),
         )
         deliver.refuse_conflict(folder, job, facts)
 
@@ -253,11 +256,11 @@ class Planner:
         for place in reuse.places_of(self._spool, earlier):
             try:
                 for folder in self._config.folders:
-                    if place.is_relative_to(folder.outbox):
+                    if Path(place.path).is_relative_to(folder.outbox):
                         mounted = self._mounts.get(str(folder.outbox))
                         away = mounts.look_at(folder.outbox, mounted)[1] or away
                 if reuse.is_at(place, earlier):
-                    return str(place)
+                    return place.path
             except OSError as exc:
                 away = f"it cannot be read: {exc.strerror}"
         if away:

@@ -34,6 +34,7 @@ from venice_watch.ledger import Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
 from venice_watch.pipeline.consider import rules_digest
+from venice_watch.pipeline.finish import sidecar_names
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
 from venice_watch.service.logs import lead_threads
@@ -198,7 +199,7 @@ class Daemon:
         for name, count in (await self._ledger.counts()).items():
             if name not in self._folders and report.active(count):
                 self._log.warning("folder.unknown", folder=name, jobs=report.active(count))
-        keep = await self._ledger.spooled()
+        keep = {*await self._ledger.spooled(), *sidecar_names(await self._ledger.staged())}
         try:
             await asyncio.to_thread(clear_spool, spool, frozenset(keep))
         except OSError as exc:

@@ -1,6 +1,7 @@
 """What a picture's file says beside its pixels, apart from any file format."""
 
-from dataclasses import dataclass
+import ast
+from dataclasses import astuple, dataclass
 
 KINDS = frozenset({"exif", "xmp", "iptc", "icc", "dpi", "texts"})
 
@@ -24,3 +25,13 @@ class MetadataRules:
     kinds: frozenset[str] = KINDS
     gps: bool = True  # where it was taken, wherever that is written
     dpi_scaled: bool = False  # by the scale: the print stays as large as the original's
+
+
+def dumps(metadata: Metadata) -> bytes:
+    """Return it as bytes (to be replaced)."""
+    return repr(astuple(metadata)).encode()
+
+
+def loads(data: bytes) -> Metadata:
+    """Return it from bytes (to be replaced). Raises ValueError."""
+    return Metadata(**dict(zip(Metadata.__slots__, ast.literal_eval(data.decode()), strict=True)))
