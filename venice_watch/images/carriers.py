@@ -8,12 +8,12 @@ import hashlib
 import math
 from collections.abc import Collection, Iterator
 
-from venice_watch.images import tiff
+from venice_watch.images import ifd, tiff
+from venice_watch.images.ifd import Field, Order
 from venice_watch.images.metadata import Metadata
 from venice_watch.images.splice import photoshop_resource
-from venice_watch.images.tiff import Entry
 
-ORIENTATION = 274
+ORIENTATION = ifd.ORIENTATION
 SEGMENT_BYTES_MAX = 65_533  # of a JPEG segment's body
 DPI_MAX = 65_535  # as JPEG's own header has it
 
@@ -29,9 +29,9 @@ _XMP_POINTER = (
     "</rdf:RDF></x:xmpmeta>"
 )
 
-_IMAGE_DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 270, 282, 283, 296
+_IMAGE_DESCRIPTION = 270
 _TIFF_XMP, _TIFF_IPTC, _TIFF_ICC = 700, 33_723, 34_675
-_STRIP_OFFSETS, _STRIP_SIZES, _TIFF_INCH = 273, 279, 2
+_STRIP_OFFSETS, _STRIP_SIZES = 273, 279
 # what says how pixels are stored: never taken over from another file
 _STRUCTURE = frozenset(
     {*range(254, 260), 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290}
@@ -113,21 +113,23 @@ def _segment(marker: int, body: bytes) -> bytes:
 # --- EXIF, and TIFF, which is built like it ------------------------------------------------------
 
 
-def exif_with_iptc(
+def full_exif(
     metadata: Metadata, *, without: Collection[int] = ()
 ) -> tuple[bytes | None, tuple[str, ...]]:
-    """Return EXIF that carries the IPTC too, for formats that have no other place for it.
+    """Return EXIF that carries IPTC and texts too, for formats that have no other place for them.
 
-    And the kinds that these formats have no room for.
+    And the kinds that do not fit.
     """
-    left_out = ["texts"] if metadata.texts else []
+    left_out: list[str] = []
     exif = metadata.exif
-    wanted = {_TIFF_IPTC: Entry.of_bytes(metadata.iptc)} if metadata.iptc else {}
-    if wanted or (exif and without):
-        try:
-            exif = tiff.with_directory(exif or tiff.EMPTY, wanted, without=without)
-        except tiff.BrokenTiffError:
-            left_out += ["iptc"] if wanted else []
+    wanted = {_TIFF_IPTC: tiff.of_bytes(metadata.iptc)} if metadata.iptc else {}
+    try:
+        wanted |= _description_of(metadata, tiff.read_fields(exif or tiff.EMPTY), left_out)
+        if wanted or (exif and without):
+            exif = tiff.with_fields(exif or tiff.EMPTY, wanted, without=without)
+    except tiff.BrokenTiffError:
+        carried = {"iptc": metadata.iptc, "texts": metadata.texts}
+        left_out += [kind for kind, value in carried.items() if value]
     return exif, tuple(left_out)
 
 
@@ -140,32 +142,32 @@ def into_tiff(data: bytes, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
     left_out: list[str] = []
     exif = metadata.exif or tiff.EMPTY
     try:
-        known = tiff.read_directory(exif)
+        known = tiff.read_fields(exif)
     except tiff.BrokenTiffError:
         left_out.append("exif")
         exif, known = tiff.EMPTY, {}
-    entries = _structure_of(data, exif) | _tags_of(metadata, known, tiff.order_of(exif), left_out)
-    pixels, entries = _moved_pixels(data, entries, exif)
-    finished = tiff.with_directory(exif + pixels, entries, without=_STRUCTURE, last=True)
+    fields = _structure_of(data, exif) | _tags_of(metadata, known, tiff.order_of(exif), left_out)
+    pixels, fields = _moved_pixels(data, fields, exif)
+    finished = tiff.with_fields(exif + pixels, fields, without=_STRUCTURE, last=True)
     return finished, tuple(left_out)
 
 
-def _structure_of(data: bytes, exif: bytes) -> dict[int, Entry]:
+def _structure_of(data: bytes, exif: bytes) -> dict[int, Field]:
     """Return what a TIFF says of its pixels, in the byte order of `exif`."""
     swaps = tiff.order_of(data) != tiff.order_of(exif)
-    found = tiff.read_directory(data)
+    found = tiff.read_fields(data)
     return {
         tag: tiff.swapped(one) if swaps else one for tag, one in found.items() if tag in _STRUCTURE
     }
 
 
 def _moved_pixels(
-    data: bytes, entries: dict[int, Entry], exif: bytes
-) -> tuple[bytes, dict[int, Entry]]:
-    """Return the strips of `data`, to stand behind `exif`, and the entries that point there."""
+    data: bytes, fields: dict[int, Field], exif: bytes
+) -> tuple[bytes, dict[int, Field]]:
+    """Return the strips of `data`, to stand behind `exif`, and the fields that point there."""
     order = tiff.order_of(exif)
     offsets, sizes = (
-        tiff.whole_numbers(order, entries[tag]) for tag in (_STRIP_OFFSETS, _STRIP_SIZES)
+        tiff.whole_numbers(order, fields[tag]) for tag in (_STRIP_OFFSETS, _STRIP_SIZES)
     )
     pad = b"\0" * (len(exif) % 2)
     at, places, strips = len(exif) + len(pad), [], []
@@ -173,29 +175,37 @@ def _moved_pixels(
         places.append(at)
         strips.append(data[start : start + size])
         at += size
-    moved = {_STRIP_OFFSETS: tiff.numbers(order, tiff.LONG, *places)}
-    return b"".join((pad, *strips)), entries | moved
+    moved = {_STRIP_OFFSETS: tiff.of_numbers(order, ifd.LONG, *places)}
+    return b"".join((pad, *strips)), fields | moved
 
 
 def _tags_of(
-    metadata: Metadata, known: dict[int, Entry], order: str, left_out: list[str]
-) -> dict[int, Entry]:
-    """Return the entries that carry what is not in the EXIF."""
-    tags: dict[int, Entry] = {ORIENTATION: tiff.numbers(order, tiff.SHORT, 1)}
+    metadata: Metadata, known: dict[int, Field], order: Order, left_out: list[str]
+) -> dict[int, Field]:
+    """Return the fields that carry what is not in the EXIF."""
+    tags: dict[int, Field] = {ORIENTATION: tiff.of_numbers(order, ifd.SHORT, 1)}
     if metadata.dpi is not None and all(math.isfinite(one) and one > 0 for one in metadata.dpi):
-        for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), metadata.dpi, strict=True):
-            tags[tag] = tiff.fraction(order, value)
-        tags[_RESOLUTION_UNIT] = tiff.numbers(order, tiff.SHORT, _TIFF_INCH)
+        for tag, value in zip((ifd.X_RESOLUTION, ifd.Y_RESOLUTION), metadata.dpi, strict=True):
+            tags[tag] = tiff.of_fraction(order, value)
+        tags[ifd.RESOLUTION_UNIT] = tiff.of_numbers(order, ifd.SHORT, ifd.UNIT_INCH)
     if metadata.xmp:
-        tags[_TIFF_XMP] = Entry.of_bytes(metadata.xmp, tiff.BYTE)
+        tags[_TIFF_XMP] = tiff.of_bytes(metadata.xmp, ifd.BYTE)
     if metadata.iptc:
-        tags[_TIFF_IPTC] = Entry.of_bytes(metadata.iptc)
+        tags[_TIFF_IPTC] = tiff.of_bytes(metadata.iptc)
     if metadata.icc:
-        tags[_TIFF_ICC] = Entry.of_bytes(metadata.icc)
-    texts = [f"{keyword}: {text}" for keyword, text in metadata.texts]
-    if texts and _IMAGE_DESCRIPTION not in known:
-        data = "\n".join(texts).replace("\0", "").encode("utf-8", "replace") + b"\0"
-        tags[_IMAGE_DESCRIPTION] = Entry.of_bytes(data, tiff.ASCII)
-    elif texts:
+        tags[_TIFF_ICC] = tiff.of_bytes(metadata.icc)
+    return tags | _description_of(metadata, known, left_out)
+
+
+def _description_of(
+    metadata: Metadata, known: dict[int, Field], left_out: list[str]
+) -> dict[int, Field]:
+    """Return the field that carries the texts, unless a description of the picture is there."""
+    if not metadata.texts:
+        return {}
+    if _IMAGE_DESCRIPTION in known:
         left_out.append("texts")
-    return tags
+        return {}
+    lines = [f"{keyword}: {text}" for keyword, text in metadata.texts]
+    data = "\n".join(lines).replace("\0", "").encode("utf-8", "replace") + b"\0"
+    return {_IMAGE_DESCRIPTION: tiff.of_bytes(data, ifd.ASCII)}

@@ -117,7 +117,9 @@ def _profile(
         own = says_colours(descriptor)
     finally:
         os.close(descriptor)
-    return own_profile if own else icc_for(metadata.icc, grey_result=grey)
+    if own or metadata.icc is None:
+        return own_profile
+    return icc_for(metadata.icc, grey_result=grey)
 
 
 def _pixels(image: Image.Image, kind: str, background: tuple[int, int, int]) -> Image.Image:
@@ -155,14 +157,14 @@ def _to_jpeg(image: Image.Image, metadata: Metadata, quality: int) -> _Finished:
 
 
 def _to_webp(image: Image.Image, metadata: Metadata, quality: int) -> _Finished:
-    exif, left_out = carriers.exif_with_iptc(metadata)
+    exif, left_out = carriers.full_exif(metadata)
     options = _beside(metadata, exif)
     return _saved(image, "WEBP", quality=quality, **options), left_out
 
 
 def _to_avif(image: Image.Image, metadata: Metadata, quality: int) -> _Finished:
     # Pillow reads the orientation out of the EXIF and writes that anew, without makers' notes
-    exif, left_out = carriers.exif_with_iptc(metadata, without=(carriers.ORIENTATION,))
+    exif, left_out = carriers.full_exif(metadata, without=(carriers.ORIENTATION,))
     options = _beside(metadata, exif)
     # the number of threads changes the bytes
     options |= {"speed": _AVIF_SPEED, "max_threads": 1}

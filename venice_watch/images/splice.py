@@ -125,8 +125,10 @@ def _metadata_chunks(
     metadata: Metadata, *, grey: bool, own_colours: bool
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield (type, body) of each chunk that says what `metadata` says."""
-    icc = None if own_colours else icc_for(metadata.icc, grey_result=grey)
-    if icc:
+    icc = None
+    if metadata.icc is not None and not own_colours:
+        icc = icc_for(metadata.icc, grey_result=grey)
+    if icc is not None:
         yield b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)
     density = None if metadata.dpi is None else _density(metadata.dpi)
     if density is not None:
