@@ -118,6 +118,28 @@ def test_has_result(tmp_path: Path, change: str) -> None:
     assert found == (change == "none")
 
 
+@pytest.mark.parametrize("change", ["none", "byte", "block moved", "block shorter"])
+def test_a_result_with_a_block_in_it(tmp_path: Path, change: str) -> None:
+    """A result is found and brought back where a block stands behind its header, if it is whole."""
+    block = b"a block of metadata"
+    delivered = DATA[:33] + block + DATA[33:]
+    match change:
+        case "byte":
+            delivered = delivered[:-1] + bytes([delivered[-1] ^ 1])
+        case "block moved":
+            delivered = DATA[:34] + block + DATA[34:]
+        case "block shorter":
+            delivered = DATA[:33] + DATA[34:]
+    path = tmp_path / "x.png"
+    path.write_bytes(delivered)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    there = change == "none"
+    assert has_result(path, sha256=SHA256, size_bytes=len(DATA)) is there
+    assert restore(spool, "7.png", path, sha256=SHA256, size_bytes=len(DATA)) is there
+    assert [one.read_bytes() for one in spool.iterdir()] == [DATA] * there
+
+
 def test_a_place_in_trouble_is_not_a_place_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

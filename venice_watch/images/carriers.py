@@ -118,7 +118,7 @@ def full_exif(
 ) -> tuple[bytes | None, tuple[str, ...]]:
     """Return EXIF that carries IPTC and texts too, for formats that have no other place for them.
 
-    And the kinds that do not fit.
+    And the kinds that do not fit. `without`: tags that the format must not have.
     """
     left_out: list[str] = []
     exif = metadata.exif
@@ -128,8 +128,9 @@ def full_exif(
         if wanted or (exif and without):
             exif = tiff.with_fields(exif or tiff.EMPTY, wanted, without=without)
     except tiff.BrokenTiffError:
-        carried = {"iptc": metadata.iptc, "texts": metadata.texts}
-        left_out += [kind for kind, value in carried.items() if value]
+        lost = {"exif": without, "iptc": metadata.iptc, "texts": metadata.texts}
+        left_out += [kind for kind, value in lost.items() if value]
+        exif = None if without else exif
     return exif, tuple(left_out)
 
 

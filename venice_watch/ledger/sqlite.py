@@ -176,7 +176,7 @@ class SqliteLedger(Steps):
         self._take_order(job, order, now)
         name = made_of or result.spool_name
         cursor = self._execute(
-            "UPDATE results SET kept = kept OR ?, used_at = ? "
+            "UPDATE results SET kept = ?, used_at = ? "
             "WHERE spool_name = ? AND work_key = ?",
             (made_of is None, now, name, order.work_key),
         )
