@@ -57,16 +57,18 @@ def directory(order: Order, at: int, fields: dict[int, Value], next_at: int = 0)
     return head + entries + next_at.to_bytes(4, order) + bytes(values)
 
 
-def structure(order: Order, *, thumbnail: bool = True, gps: bool = True) -> bytes:
+def structure(order: Order, *, orientation: bool = True) -> bytes:
     """Return an EXIF structure as a camera writes it, each directory at a round offset."""
     first = {
         0x010F: (2, 6, b"Maker\0"),
-        0x0112: whole(order, 6),
         0x011A: ratio(order, 72, 1),
         0x011B: ratio(order, 72, 1),
         0x0128: whole(order, 2),
         0x8769: whole(order, 256, wide=True),
+        0x8825: whole(order, 512, wide=True),
     }
+    if orientation:
+        first[0x0112] = whole(order, 6)
     inner = {
         0x9003: (2, 20, b"2024:05:06 07:08:09\0"),
         0x927C: (7, len(MAKER_NOTE), MAKER_NOTE),
@@ -74,8 +76,6 @@ def structure(order: Order, *, thumbnail: bool = True, gps: bool = True) -> byte
         0xA002: whole(order, 4000),
         0xA003: whole(order, 3000),
     }
-    if gps:
-        first[0x8825] = whole(order, 512, wide=True)
     place = {0x0001: (2, 2, b"N\0"), 0x0002: (5, 3, LATITUDE)}
     small = {
         0x0103: whole(order, 6),
@@ -84,12 +84,10 @@ def structure(order: Order, *, thumbnail: bool = True, gps: bool = True) -> byte
     }
     mark = b"II" if order == "little" else b"MM"
     out = bytearray(mark + (42).to_bytes(2, order) + (8).to_bytes(4, order))
-    parts = [(8, first, 768 if thumbnail else 0), (256, inner, 0)]
-    parts += [(512, place, 0)] if gps else []
-    parts += [(768, small, 0)] if thumbnail else []
+    parts = [(8, first, 768), (256, inner, 0), (512, place, 0), (768, small, 0)]
     for at, fields, next_at in parts:
         out = out.ljust(at, b"\0") + directory(order, at, fields, next_at)
-    return bytes(out.ljust(1024, b"\0") + THUMBNAIL if thumbnail else out)
+    return bytes(out.ljust(1024, b"\0") + THUMBNAIL)
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
