@@ -68,6 +68,9 @@ def read_heif(basket: Basket) -> None:
     if b"iinf" not in parts or b"iloc" not in parts:
         return
     items = _wanted_items(basket, parts[b"iinf"])
+    if b"pitm" in parts and b"iref" in parts:
+        for number in _describing_others(basket, parts[b"pitm"], parts[b"iref"]):
+            items.pop(number, None)
     within = parts.get(b"idat")
     for number, pieces in _Locations(basket, parts[b"iloc"]).find(set(items)).items():
         body = _fetch(basket, pieces, within)
@@ -108,6 +111,23 @@ def _wanted_items(basket: Basket, info: Box) -> dict[int, Blob]:
         elif kind == b"mime" and len(strings) > 1 and strings[1] == _XMP_TYPE:
             items[number] = "xmp"
     return items
+
+
+def _describing_others(basket: Basket, primary: Box, references: Box) -> set[int]:
+    """Return the items that describe a depth map, a gain map or the like, and not the picture."""
+    data = basket.data
+    picture = int.from_bytes(data[primary.start + _FULL_BYTES : primary.end])
+    wide = 4 if data[references.start] else 2
+    others: set[int] = set()
+    for box in boxes(basket, references.start + _FULL_BYTES, references.end):
+        if box.kind == b"cdsc":
+            numbers = [
+                int.from_bytes(data[at : at + wide])
+                for at in (box.start, *range(box.start + wide + 2, box.end, wide))
+            ]
+            if picture not in numbers[1:]:
+                others.add(numbers[0])
+    return others
 
 
 class _Locations:

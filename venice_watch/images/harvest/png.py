@@ -3,6 +3,7 @@
 Sources: PNG 3rd edition, XMP part 3, what ImageMagick and exiftool write.
 """
 
+import re
 from collections.abc import Iterator
 
 from venice_watch.images.harvest import photoshop
@@ -12,6 +13,7 @@ _SIGNATURE_BYTES, _OVERHEAD_BYTES = 8, 12
 _WANTED = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"iCCP", b"pHYs"})
 _XMP_KEYWORD = "XML:com.adobe.xmp"
 _RAW = "Raw profile type "
+_RAW_DIGITS = re.compile(r"\s*[^\n]{1,80}\n\s{0,80}([0-9]{1,10})\s(.*)", re.DOTALL)
 _METRE = 1
 _INCH_M = 0.0254
 _XMP_MARK = b"http://ns.adobe.com/xap/1.0/\0"
@@ -76,10 +78,12 @@ def _text_of(basket: Basket, kind: bytes, body: bytes) -> tuple[str, str]:
 
 def _read_raw(basket: Basket, keyword: str, text: str) -> None:
     """Read a profile written as hexadecimal digits behind its name and length."""
-    fields = text.split(None, 2)
+    digits = _RAW_DIGITS.match(text)
     try:
-        raw = bytes.fromhex(fields[2])[: int(fields[1])]
-    except (IndexError, ValueError):
+        raw = bytes.fromhex(digits[2])[: int(digits[1])] if digits else b""
+    except ValueError:
+        raw = b""
+    if not raw:
         basket.put_text(keyword, text)
         return
     match keyword.removeprefix(_RAW).lower():
