@@ -26,7 +26,8 @@ PRICE = 20_000
 TIME_NS = 1_234_567_890_000_000_000
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 TAGS = (
-    "-Make=Maker", "-Model=Model 7", "-LensModel=Lens 50mm", "-DateTimeOriginal=2024:05:06 07:08:09",
+    "-Make=Maker", "-Model=Model 7", "-LensModel=Lens 50mm",
+    "-DateTimeOriginal=2024:05:06 07:08:09",
     "-GPSLatitude=48.25", "-GPSLatitudeRef=N", "-GPSLongitude=11.5", "-GPSLongitudeRef=E",
     "-EXIF:Copyright=Ann Example", "-XMP-dc:Title=A tïtle", "-XMP-dc:Creator=Ann",
     "-IPTC:City=Garching", "-IPTC:Keywords=one", "-IPTC:Keywords=two",

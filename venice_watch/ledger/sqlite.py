@@ -176,8 +176,7 @@ class SqliteLedger(Steps):
         self._take_order(job, order, now)
         name = made_of or result.spool_name
         cursor = self._execute(
-            "UPDATE results SET kept = ?, used_at = ? "
-            "WHERE spool_name = ? AND work_key = ?",
+            "UPDATE results SET kept = ?, used_at = ? WHERE spool_name = ? AND work_key = ?",
             (made_of is None, now, name, order.work_key),
         )
         if cursor.rowcount != 1:
