@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.tagged import faults, packet, said
+from tests.unit.tagged import counted_calls, faults, packet, said
 from venice_watch.images import xmp
+from venice_watch.images.xmp_walk import ELEMENTS_MAX
 
 SIZE = {"width": 8000, "height": 6000}
 PROVENANCE: dict[str, object] = {
@@ -188,6 +189,23 @@ def test_an_extended_packet_is_joined() -> None:
     assert answer["XMP-xmp:Rating"] == 3
     assert b"HasExtended" not in joined
     assert xmp.join(main, b"<broken") == main
+
+
+def test_joining_does_not_multiply() -> None:
+    """Prefixes that would be repeated for every description until memory is full are not joined."""
+    spaces = "".join(f' xmlns:q{number}="{number}"' for number in range(1_000))
+    head = f'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"{spaces}>'
+    few, many = (f"{head}{'<rdf:Description/>' * count}</rdf:RDF>" for count in (2, 2_000))
+    assert len(xmp.join(FULL, few.encode())) > len(head) * 2
+    assert xmp.join(FULL, many.encode()) == FULL
+
+
+def test_more_elements_than_an_editor_writes_are_not_walked() -> None:
+    """A packet of nothing but elements is kept as it is after a bounded number of them."""
+    many = packet("", "<xmp:a/>" * (ELEMENTS_MAX + 1))
+    with counted_calls() as calls:
+        assert xmp.correct(many, **SIZE) is many
+    assert calls() < 20 * ELEMENTS_MAX
 
 
 @given(data=st.data())

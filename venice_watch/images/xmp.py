@@ -181,11 +181,22 @@ def _record(provenance: Mapping[str, object], *, about: str) -> bytes:
 
 
 def _descriptions(found: Survey, packet: bytes) -> bytes:
-    """Return what stands inside a packet's RDF, with the prefixes that were declared around it."""
+    """Return what stands inside a packet's RDF, with the prefixes that were declared around it.
+
+    Raises:
+        UnreadableError: if that is too much.
+
+    """
     parts = []
+    left_bytes = PACKET_BYTES_MAX
     for one in found.descriptions:
-        around = [raw for name, raw in found.declarations.items() if name not in one.declared]
-        parts += [packet[one.start : one.name_end], *around, packet[one.name_end : one.end]]
+        around = b"".join(
+            raw for name, raw in found.declarations.items() if name not in one.declared
+        )
+        left_bytes -= len(around) + one.end - one.start
+        if left_bytes < 0:  # many prefixes, repeated for many descriptions
+            raise UnreadableError
+        parts += [packet[one.start : one.name_end], around, packet[one.name_end : one.end]]
     return b"".join(parts)
 
 

@@ -14,6 +14,7 @@ RDF_NS = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 EXIF_NS = "http://ns.adobe.com/exif/1.0/"
 PROVENANCE_NS = "https://venice-watch.invalid/ns/1.0/"
 DEPTH_MAX = 100  # of elements; the deepest structures of editors have about 20
+ELEMENTS_MAX = 200_000  # a second or two of work; at 100 bytes each they are a packet of 20 MB
 
 _GEO_NS = "http://www.w3.org/2003/01/geo/wgs84_pos#"
 _PLACE = re.compile("gps|latitude|longt?itude", re.IGNORECASE)  # a drone maker's spelling too
@@ -102,6 +103,7 @@ class _Walk:
         self._wishes = wishes
         self._stack: list[Name] = []
         self._empties: list[bool] = []
+        self._elements_left = ELEMENTS_MAX
         self._pending: _Pending | None = None
         self._done: set[Name] = set()
         self._rdf_depth = 0  # 0: not inside of it
@@ -121,7 +123,8 @@ class _Walk:
 
     def _start(self, raw_name: str, raw_attributes: list[str]) -> None:
         name = _split(raw_name)
-        if len(self._stack) >= DEPTH_MAX:
+        self._elements_left -= 1
+        if len(self._stack) >= DEPTH_MAX or self._elements_left < 0:
             raise UnreadableError
         start = self._parser.CurrentByteIndex
         tag = _Tag(self._packet, start) if self._needs_tag(name, raw_attributes) else None
