@@ -93,6 +93,17 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What picture an original holds, and what was sent of it; sizes in pixels, upright."""
+
+    kind: str  # the format, by content
+    width: int
+    height: int
+    sent_width: int
+    sent_height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """A file that intake found complete (or gave up waiting for: `incomplete`)."""
 
@@ -143,6 +154,7 @@ class Job:
     result_scale: float | None = None  # what it really came to
     original_path: str | None = None  # absolute: where the original went
     retire: Retire | None = None
+    source: Source | None = None  # None until it is ordered
 
     @property
     def has_next_frame(self) -> bool:

@@ -34,7 +34,10 @@ FAILURES_MAX = 12  # with a disk that is broken for ever a run goes on for ever:
 
 # what may only read: it cannot leave anything behind, but it can fail
 CALLS_READING = ("lstat", "stat", "scandir", "fstat", "read")
-CALLS_WRITING = ("fchown", "fchmod", "fsync", "link", "rename", "unlink", "utime", "write")
+CALLS_WRITING = (
+    "copy_file_range", "fchown", "fchmod", "fsync", "link", "rename", "sendfile", "unlink", "utime",
+    "write",
+)  # fmt: skip
 METHODS_READING = ("iterdir", "is_dir", "exists", "lstat", "stat")
 METHODS_WRITING = ("chmod", "mkdir", "rename", "replace", "unlink")
 # no OSError can come from these: the first by its own promise, the others touch no disk
@@ -44,6 +47,8 @@ NEVER_FAILING = frozenset(
         "originals.report_of",
         "spool.SpoolFile.write",
         "spool.SpoolFile.close",
+        "pieces.Span.__init__",
+        "pieces.size_of",
     }
 )
 

@@ -132,6 +132,7 @@ def test_no_step_is_forgotten(worlds: "Worlds", zygote: "Zygote") -> None:
         "ledger.enqueue ledger.claim ledger.begin ledger.stage ledger.complete ledger.retired "
         "ledger.discard ledger.recover place.publish place.write_report place.rename_noreplace "
         "originals.put_away spool.SpoolFile.__init__ spool.SpoolFile.write spool.SpoolFile.commit "
+        "spool.write_sidecar pieces.write_pieces os.copy_file_range "
         "spool.clear_spool os.fsync Path.unlink Path.rename".split()
     ) | {"os.open to write"}
     assert names <= {*zygote.steps, *(name for name in names if name.startswith("ledger."))}

@@ -29,6 +29,7 @@ TEMPORARY = ".venice-watch-"
 REPORT = ".error.json"
 SIZE = (256, 256)
 RESULT_SIZE = (512, 512)
+DPI = (300, 300)
 LOG_LINES = 60  # shown of a failed world's log
 ACTIVE = "('available', 'executing', 'in_doubt', 'staged')"
 DONE = (0, 1, 75)  # exit codes of a run that came to its end
@@ -134,7 +135,7 @@ class Picture:
 def new_picture(*, sound: bool = True) -> Picture:
     """Return an image that was never there before; one that is not sound has a wrong checksum."""
     number = next(NUMBERS)
-    data = draw(number, SIZE)
+    data = draw(number, SIZE, dpi=DPI)  # it says something that its result is to keep
     if not sound:
         middle = data.index(b"IDAT") + 12
         data = data[:middle] + bytes([data[middle] ^ 0xFF]) + data[middle + 1 :]
@@ -293,6 +294,8 @@ class World:
             with Image.open(io.BytesIO(data)) as image:
                 image.load()  # raises, where a part is missing
                 assert image.size == RESULT_SIZE, f"{path} has {image.size}"
+                kept = image.info.get("dpi", (0, 0))
+                assert tuple(map(round, kept)) == DPI, f"{path} has lost what its original says"
                 _, *colour = image.convert("RGB").getpixel((0, 0))
             colours[str(path.relative_to(lane.outbox))] = (colour[0], colour[1])
         return colours

@@ -25,10 +25,12 @@ from venice_watch.job import (
     Job,
     Retire,
     Signature,
+    Source,
     State,
 )
 from venice_watch.ledger import (
     BudgetReachedError,
+    Delivered,
     Delivery,
     Earlier,
     FolderCounts,
@@ -1520,7 +1522,10 @@ def test_reuse(opened: Opener) -> None:
         assert await ledger.sent_since(0) == sent
         assert await claim(ledger, NOW + 1e9) is None, "it is in hand"
         job = await ledger.complete(job, retire=Retire.ARCHIVE, now=NOW)
-        assert (await ledger.prior(WORK)).results[0].delivered == ("/out/b.png", "/out/cat.png")
+        assert (await ledger.prior(WORK)).results[0].delivered == (
+            Delivered(path="/out/b.png"),
+            Delivered(path="/out/cat.png"),
+        )
 
     run(opened, scenario)
 
@@ -1614,7 +1619,7 @@ def test_prior(opened: Opener) -> None:
         assert (await ledger.prior(WORK)).results == (earlier,), "staged: not delivered yet"
         [job] = await ledger.recent(limit=1)
         await ledger.complete(job, retire=Retire.KEEP, now=NOW)
-        earlier = replace(earlier, delivered=(f"/out/{NAME_NOT_TEXT}",))
+        earlier = replace(earlier, delivered=(Delivered(path=f"/out/{NAME_NOT_TEXT}"),))
         assert (await ledger.prior(WORK)).results == (earlier,)
         newer = await delivered(ledger, "newer", "/out/newer.png", at=NOW + 2)
         newest = await delivered(ledger, "newest", "/out/newest.png", at=NOW + 3)
@@ -1637,7 +1642,74 @@ def test_prior(opened: Opener) -> None:
             ("first.png", True),
             (newer, False),
         ]
-        assert results[1].delivered == ("/out/again.png", f"/out/{NAME_NOT_TEXT}")
+        assert results[1].delivered == (
+            Delivered(path="/out/again.png"),
+            Delivered(path=f"/out/{NAME_NOT_TEXT}"),
+        )
+
+    run(opened, scenario)
+
+
+def test_delivered_in_another_form(opened: Opener) -> None:
+    """A file that is not the result's own bytes is told with its digest and its size."""
+
+    async def scenario(ledger: Ledger) -> None:
+        other = Delivered(path="/out/cat.png", sha256=b"\0\xff" * 16, size_bytes=2**40)
+        job = await staged(ledger)
+        await ledger.complete(job, retire=Retire.KEEP, delivered=other, now=NOW)
+        [earlier] = (await ledger.prior(WORK)).results
+        assert earlier.delivered == (other,)
+
+    run(opened, scenario)
+
+
+def test_a_result_made_of_another(opened: Opener) -> None:
+    """What is made anew of a delivered file is a result of the same work, beside the first one."""
+
+    async def scenario(ledger: Ledger) -> None:
+        first = await delivered(ledger, "a", "/out/a.png", at=NOW)
+        assert await ledger.trim(kept_bytes_max=0) == [first]
+        job = await executing(ledger, "b")
+        made = replace(result("/out/b.png", "again.png"), sha256=b"\1" * 32, size_bytes=7)
+        for order_of, made_of in ((order(OTHER_WORK), first), (order(), "nothing.png")):
+            with pytest.raises(StaleError):
+                await ledger.reuse(job, order_of, made, made_of=made_of, now=NOW + 1)
+        job = await ledger.reuse(job, order(), made, made_of=first, now=NOW + 1)
+        assert job.spool_name == "again.png"
+        assert await ledger.spooled() == ["again.png"]
+        newest, oldest = (await ledger.prior(WORK)).results
+        assert (newest.result, newest.kept) == (replace(made, path=None), True)
+        assert (oldest.result.spool_name, oldest.kept) == (first, False)
+        assert oldest.delivered == (Delivered(path="/out/a.png"),)
+
+    run(opened, scenario)
+
+
+def test_what_was_ordered_of_which_picture(opened: Opener) -> None:
+    """A job knows what picture its original holds from its order on, over a restart too."""
+    source = Source(kind="tiff", width=4_000, height=3, sent_width=2_000, sent_height=2)
+
+    async def scenario(ledger: Ledger) -> None:
+        job = await executing(ledger)
+        assert job.source is None
+        attempt = await ledger.begin(job, replace(order(), source=source), day=DAY, now=NOW)
+        [one] = await ledger.recover(now=NOW)
+        assert one.job.source == source
+        job = await ledger.stage(job, attempt, PAID, result(), now=NOW)
+        assert job.source == source
+
+    run(opened, scenario)
+
+
+def test_staged(opened: Opener) -> None:
+    """The jobs that wait for their delivery are told, and no others."""
+
+    async def scenario(ledger: Ledger) -> None:
+        await completed(ledger, path="a", out="/out/a.png")
+        await executing(ledger, "b")
+        assert await ledger.staged() == []
+        job = await staged(ledger, "c", "/out/c.png")
+        assert await ledger.staged() == [job.id]
 
     run(opened, scenario)
 

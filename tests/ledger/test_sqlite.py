@@ -671,6 +671,7 @@ QUESTIONS: dict[str, Question] = {
     "present": lambda ledger, _: ledger.present("photos", rules_digest="rules"),
     "trim": lambda ledger, _: ledger.trim(kept_bytes_max=0),
     "spooled": lambda ledger, _: ledger.spooled(),
+    "staged": lambda ledger, _: ledger.staged(),
     "recent": lambda ledger, _: ledger.recent(limit=9),
     "active": lambda ledger, _: ledger.active("photos"),
     "attempts": lambda ledger, jobs: ledger.attempts(jobs[0]),

@@ -8,7 +8,6 @@ from venice_watch.config.load import loads
 from venice_watch.config.model import (
     ContractChoice,
     Frames,
-    OnConflict,
     OnInDoubt,
     OnUnsupported,
     Originals,
@@ -16,7 +15,9 @@ from venice_watch.config.model import (
     UnknownFiles,
     Watch,
 )
+from venice_watch.config.output import METADATA_KINDS, TIMES, OnConflict, Output
 from venice_watch.errors import ConfigError, Problem
+from venice_watch.images.metadata import KINDS
 from venice_watch.parameters import Parameters
 from venice_watch.rules import Match, Rule
 
@@ -276,7 +277,20 @@ def test_base_url(written: str, expected: str) -> None:
         ("output: {mode: '4755'}", "output.mode", "three octal digits"),
         ("output: {name: '{stm}.{ext}'}", "output.name", "did you mean `stem`?"),
         ("output: {name: 7}", "output.name", "must be a template"),
-        ("output: {format: png}", "output.format", "unknown key"),
+        ("output: {form: png}", "output.form", "unknown key"),
+        ("output: {format: jpg}", "output.format", "did you mean `jpeg`?"),
+        ("output: {quality: 0}", "output.quality", "outside 1 to 100"),
+        ("output: {metadata: kept}", "output.metadata", "did you mean `keep`?"),
+        ("output: {metadata: []}", "output.metadata", "a list of exif, xmp"),
+        ("output: {metadata: [exif, gps]}", "output.metadata", "is no kind of metadata; there are"),
+        ("output: {metadata: [exfi]}", "output.metadata", "did you mean `exif`?"),
+        ("output: {metadata: [[]]}", "output.metadata", "is no kind of metadata"),
+        ("output: {metadata: true}", "output.metadata", "must be `keep`, `strip` or a list"),
+        ("output: {gps: drop}", "output.gps", "must be keep or remove"),
+        ("output: {dpi: 300}", "output.dpi", "must be keep or scale"),
+        ("output: {provenance: keep}", "output.provenance", "must be true or false"),
+        ("output: {background: white}", "output.background", 'such as "#ffffff"'),
+        ("output: {background: '#fff'}", "output.background", 'such as "#ffffff"'),
         ("duplicates: resue", "duplicates", "did you mean `reuse`?"),
         ("budget: {per_day_usd: '5'}", "budget.per_day_usd", "take the quotes"),
         ("budget: {per_day_usd: -1}", "budget.per_day_usd", "outside 0 to 1,000,000 USD"),
@@ -395,3 +409,34 @@ def test_too_many_mistakes_are_counted() -> None:
     found = problems("\n".join(f"k{i}: 1" for i in range(2_000)))
     assert len(found) == 1_001
     assert "1,002 more mistakes" in found[-1].message
+
+
+def output_with(line: str) -> Output:
+    """Return what a folder with this under `output` writes."""
+    return loads(f"{SMALLEST}    output: {line}\n", WHERE, {}).folders[0].output
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds", "keeps_times", "stripped"),
+    [
+        ("{}", {"exif", "xmp", "iptc", "icc", "dpi", "texts"}, True, False),
+        ("{metadata: keep}", {"exif", "xmp", "iptc", "icc", "dpi", "texts"}, True, False),
+        ("{metadata: strip}", {"icc"}, False, True),
+        ("{metadata: [icc]}", {"icc"}, False, False),
+        ("{metadata: [times, exif]}", {"exif"}, True, False),
+    ],
+)
+def test_metadata(line: str, kinds: set[str], *, keeps_times: bool, stripped: bool) -> None:
+    """What a result keeps is a word or a list; a stripped one keeps its colours."""
+    output = output_with(line)
+    assert (output.kinds, output.keeps_times, output.stripped) == (kinds, keeps_times, stripped)
+
+
+def test_background() -> None:
+    """A colour becomes red, green and blue."""
+    assert output_with("{background: '#0aFF10'}").background == (10, 255, 16)
+
+
+def test_kinds_of_metadata_are_those_that_pictures_have() -> None:
+    """Every kind that a picture may hold can be kept or left out by its name."""
+    assert {*KINDS, TIMES} == set(METADATA_KINDS)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from venice_watch.files import place
+from venice_watch.files.pieces import Span
 from venice_watch.files.place import (
     TEMPORARY,
     NameTakenError,
     clear_leftovers,
+    is_published,
     make_folders,
     publish,
     rename_noreplace,
@@ -23,6 +25,7 @@ from venice_watch.files.place import (
 )
 
 DATA = b"result " * 400_000
+PIECES = (Span(start=0, end=33), b"block", Span(start=33, end=len(DATA)))
 
 
 @pytest.fixture
@@ -52,7 +55,8 @@ def tree(root: Path) -> dict[str, bytes | None]:
 
 def deliver(spooled: Path, target: Path, outbox: Path, *, overwrite: bool = False) -> None:
     """Publish with the usual mode."""
-    publish(spooled, target, root=outbox, mode=0o664, overwrite=overwrite)
+    pieces = (Span(start=0, end=len(DATA)),)
+    publish(spooled, target, pieces, root=outbox, mode=0o664, overwrite=overwrite)
 
 
 def test_publish(spooled: Path, outbox: Path) -> None:
@@ -65,6 +69,53 @@ def test_publish(spooled: Path, outbox: Path) -> None:
     assert tree(outbox) == {"a": None, "a/b": None, "a/b/cat.png": DATA}
     assert stat.S_IMODE((outbox / "a/b/cat.png").stat().st_mode) == 0o664
     assert spooled.read_bytes() == DATA
+
+
+def test_finished_before_it_appears(spooled: Path, outbox: Path) -> None:
+    """A file is made of its pieces and has the time it is given; the result stays as it is."""
+    target, time_ns = outbox / "cat.png", 1_234_567_890_123_456_789
+    publish(spooled, target, PIECES, root=outbox, mode=0o600, mtime_ns=time_ns, overwrite=False)
+    assert tree(outbox) == {"cat.png": DATA[:33] + b"block" + DATA[33:]}
+    assert target.stat().st_mtime_ns == time_ns
+    assert spooled.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("mtime_ns", [-(10**30), 10**30, -1])
+def test_times_that_cannot_be(spooled: Path, outbox: Path, mtime_ns: int) -> None:
+    """A time that the system cannot tell is no reason not to deliver."""
+    publish(
+        spooled,
+        outbox / "cat.png",
+        PIECES,
+        root=outbox,
+        mode=0o600,
+        mtime_ns=mtime_ns,
+        overwrite=False,
+    )
+    assert len(tree(outbox)) == 1
+
+
+@pytest.mark.parametrize("change", ["none", "byte", "longer", "shorter", "bare", "link", "folder"])
+def test_is_published(spooled: Path, outbox: Path, change: str) -> None:
+    """Only a regular file of exactly these pieces was published by whoever wanted to."""
+    target, whole = outbox / "cat.png", DATA[:33] + b"block" + DATA[33:]
+    match change:
+        case "none":
+            target.write_bytes(whole)
+        case "byte":
+            target.write_bytes(whole[:-1] + b"X")
+        case "longer":
+            target.write_bytes(whole + b"X")
+        case "shorter":
+            target.write_bytes(whole[:-1])
+        case "bare":
+            target.write_bytes(DATA)
+        case "link":
+            (outbox / "linked").write_bytes(whole)
+            target.symlink_to("linked")
+        case "folder":
+            target.mkdir()
+    assert is_published(spooled, target, PIECES) is (change == "none")
 
 
 def _file(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The spool: what is paid for is safe there, or nowhere claimed to be."""
 
+import hashlib
 import os
 import resource
 import signal
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from venice_watch.files.spool import SpoolFile, clear_spool, drop_spooled
+from venice_watch.files.spool import (
+    SpoolFile,
+    add_result,
+    clear_spool,
+    drop_spooled,
+    read_sidecar,
+    write_sidecar,
+)
 
 
 @pytest.fixture
@@ -129,10 +137,53 @@ def test_clear(spool: Path) -> None:
     others = {"a.png", "1.png.txt", "notes.txt", "4.png", "link.png", "5.png"}
     for name in ("1.png", "2.png", "a.png", "1.png.txt", "notes.txt"):
         (spool / name).write_bytes(b"x")
+    for name in ("3-again.png", "4-again.png", "7.meta", "8.meta", "x.meta"):
+        (spool / name).write_bytes(b"x")
+    others |= {"4-again.png", "8.meta", "x.meta"}
     (spool / "4.png").mkdir()
     (spool / "link.png").symlink_to("notes.txt")
     (spool / "5.png").symlink_to("notes.txt")
-    assert clear_spool(spool, frozenset({"2.png"})) == 2
+    assert clear_spool(spool, frozenset({"2.png", "4-again.png", "8.meta"})) == 4
     assert names(spool) == {"2.png", *others}
     assert part not in names(spool)
     leftover.close()
+
+
+def test_sidecar(spool: Path) -> None:
+    """What belongs to a result is there whole, for this user alone, and is replaced as a whole."""
+    assert read_sidecar(spool, "7.meta") is None
+    write_sidecar(spool, "7.meta", b"long and old")
+    write_sidecar(spool, "7.meta", b"new")
+    assert read_sidecar(spool, "7.meta") == b"new"
+    assert (spool / "7.meta").stat().st_mode & 0o777 == 0o600
+    drop_spooled(spool, "7.meta")
+    assert read_sidecar(spool, "7.meta") is None
+
+
+def test_sidecar_is_durable(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is on the disk, and so is its name, before anything is paid for."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_sidecar(spool, "7.meta", b"x")
+    assert synced == [str(spool / "7.meta"), str(spool)]
+
+
+@pytest.mark.usefixtures("_small_files")
+def test_sidecar_without_room(spool: Path) -> None:
+    """Where there is no room for it, that is said."""
+    with pytest.raises(OSError, match="too large"):
+        write_sidecar(spool, "7.meta", bytes(2_000))
+
+
+def test_add_result(spool: Path) -> None:
+    """A result that is in memory is made durable, and its digest told."""
+    digest = add_result(spool, "7-again.png", b"result")
+    assert digest == hashlib.sha256(b"result").digest()
+    assert (spool / "7-again.png").read_bytes() == b"result"
+    assert names(spool) == {"7-again.png"}

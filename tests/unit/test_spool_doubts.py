@@ -118,6 +118,28 @@ def test_has_result(tmp_path: Path, change: str) -> None:
     assert found == (change == "none")
 
 
+@pytest.mark.parametrize("change", ["none", "byte", "block moved", "block shorter"])
+def test_a_result_with_a_block_in_it(tmp_path: Path, change: str) -> None:
+    """A result is found and brought back where a block stands behind its header, if it is whole."""
+    block = b"a block of metadata"
+    delivered = DATA[:33] + block + DATA[33:]
+    match change:
+        case "byte":
+            delivered = delivered[:-1] + bytes([delivered[-1] ^ 1])
+        case "block moved":
+            delivered = DATA[:34] + block + DATA[34:]
+        case "block shorter":
+            delivered = DATA[:33] + DATA[34:]
+    path = tmp_path / "x.png"
+    path.write_bytes(delivered)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    there = change == "none"
+    assert has_result(path, sha256=SHA256, size_bytes=len(DATA)) is there
+    assert restore(spool, "7.png", path, sha256=SHA256, size_bytes=len(DATA)) is there
+    assert [one.read_bytes() for one in spool.iterdir()] == [DATA] * there
+
+
 def test_a_place_in_trouble_is_not_a_place_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,7 +159,7 @@ def test_restore(tmp_path: Path) -> None:
     source.write_bytes(DATA)
     folder = tmp_path / "spool"
     folder.mkdir()
-    assert restore(folder, "7.png", source, sha256=SHA256)
+    assert restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert (folder / "7.png").read_bytes() == DATA
     assert source.read_bytes() == DATA
 
@@ -148,7 +170,7 @@ def test_restore_of_something_else(tmp_path: Path) -> None:
     source.write_bytes(DATA[1:])
     folder = tmp_path / "spool"
     folder.mkdir()
-    assert not restore(folder, "7.png", source, sha256=SHA256)
+    assert not restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert list(folder.iterdir()) == []
 
 
@@ -160,7 +182,7 @@ def test_restore_in_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     folder.mkdir()
     fail_once(monkeypatch, errno.EDQUOT)
     with pytest.raises(OSError, match="quota"):
-        restore(folder, "7.png", source, sha256=SHA256)
+        restore(folder, "7.png", source, sha256=SHA256, size_bytes=len(DATA))
     assert list(folder.iterdir()) == []
 
 

@@ -29,7 +29,7 @@ from venice_watch.job import Job, Signature, State
 from venice_watch.ledger import Earlier, Ledger, Prior
 from venice_watch.naming import NameFacts
 from venice_watch.parameters import Contract, price_microusd
-from venice_watch.pipeline import consider, deliver, frames, retire, reuse
+from venice_watch.pipeline import consider, deliver, finish, frames, retire, reuse
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, HeldError, SkippedError
 from venice_watch.rules import skips_undecoded
 from venice_watch.settle import End, Writer
@@ -189,7 +189,7 @@ class Planner:
         case.job = replace(job, frames=len(case.wanted.frames))
         self._hold_unless_ready(folder, case)
         if case.job.frames == 1:
-            deliver.refuse_conflict(folder, case.job, self._name_facts(case))
+            deliver.refuse_conflict(folder, case.job, self._name_facts(folder, case))
 
     def _admit(self, folder: Folder, case: Case, data: bytes, number: int) -> Admitted:
         assert case.probe is not None, "looked at before"
@@ -206,7 +206,7 @@ class Planner:
             for contract in contracts
         )
 
-    def _name_facts(self, case: Case) -> NameFacts:
+    def _name_facts(self, folder: Folder, case: Case) -> NameFacts:
         assert case.choice is not None, "chosen before"
         assert case.admitted is not None, "admitted before"
         fit = case.admitted.fit
@@ -217,6 +217,9 @@ class Planner:
             width=fit.result_width,
             height=fit.result_height,
             now=self._now,
+            ext=finish.extension_of(
+                folder, case.kind, width=fit.result_width, height=fit.result_height
+            ),
         )
 
     def _scan(self, folder: Folder) -> look.Survey:
@@ -276,7 +279,7 @@ class Planner:
         """Decide which frames of a file have to be paid for; `results` are of the next one."""
         job, duplicates = case.job, folder.duplicates
         await asyncio.to_thread(
-            reuse.refuse_conflict_of_frames, folder, job, self._name_facts(case), results
+            reuse.refuse_conflict_of_frames, folder, job, self._name_facts(folder, case), results
         )
         for key in case.keys if results and not job.frame else ():
             if await self._ledger.is_finished(case.source_sha256, key):
@@ -329,11 +332,11 @@ class Planner:
         for place in reuse.places_of(self._spool, earlier):
             try:
                 for folder in self._config.folders:
-                    if place.is_relative_to(folder.outbox):
+                    if Path(place.path).is_relative_to(folder.outbox):
                         mounted = self._mounts.get(str(folder.outbox))
                         away = mounts.look_at(folder.outbox, mounted)[1] or away
                 if reuse.is_at(place, earlier):
-                    return str(place)
+                    return place.path
             except OSError as exc:
                 away = f"it cannot be read: {exc.strerror}"
         if away:

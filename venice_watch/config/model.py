@@ -15,6 +15,7 @@ from pydantic import Field
 from venice_watch.budget import Limit, Period
 from venice_watch.config import fields
 from venice_watch.config.fields import Converted, Documented
+from venice_watch.config.output import Output
 from venice_watch.config.rule_model import PresetSection, RuleSection, to_rule
 from venice_watch.config.section import Section, seconds
 from venice_watch.config.units import parse_size
@@ -92,14 +93,6 @@ class Frames(StrEnum):
     FIRST = "first"
     ALL = "all"
     REJECT = "reject"
-
-
-class OnConflict(StrEnum):
-    """What to do when a result's name is taken in the outbox."""
-
-    RENAME = "rename"
-    OVERWRITE = "overwrite"
-    SKIP = "skip"
 
 
 class Timeouts(Section):
@@ -215,25 +208,6 @@ class Api(Section):
     )
 
 
-class Output(Section):
-    """How results are written."""
-
-    name: Annotated[str, fields.template()] = Field(
-        default="{stem}.{ext}",
-        description="The results' file names: {stem} {scale} {preset} {width} {height} {date} "
-        "{counter} {frame} {source_ext} {ext}; must end with .{ext}.",
-    )
-    on_conflict: Annotated[OnConflict, fields.choice(OnConflict)] = Field(
-        default=OnConflict.RENAME,
-        description="When the name is taken: `rename` (a-1.png), `overwrite`, or `skip`.",
-    )
-    mode: Annotated[int, fields.mode()] = Field(
-        default=0o664,
-        description='Permissions of the results, octal and in quotes: "0664".',
-        json_schema_extra={"default": "0664"},
-    )
-
-
 class Folder(Section):
     """One inbox and where its images go."""
 
@@ -326,7 +300,7 @@ class Folder(Section):
         default_factory=BudgetSection, description="What may be spent for this folder."
     )
     output: Output = Field(
-        default_factory=Output, description="The results' names and permissions."
+        default_factory=Output, description="The results' names, format, metadata and permissions."
     )
 
 

@@ -18,12 +18,12 @@ from venice_watch.config.model import (
     BudgetSection,
     ConfigFile,
     Folder,
-    Output,
     Prices,
     Retries,
     Timeouts,
 )
 from venice_watch.config.nodes import Document
+from venice_watch.config.output import Output
 from venice_watch.config.rule_model import MatchSection, RuleSection
 from venice_watch.config.section import Section
 from venice_watch.errors import Problem

@@ -37,6 +37,7 @@ from venice_watch.job import Job
 from venice_watch.ledger import Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
+from venice_watch.pipeline.finish import sidecar_names
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
 from venice_watch.service.logs import lead_threads
@@ -207,7 +208,7 @@ class Daemon:
         self._gate.remember([now - at for at in sent], [now - at for at in failed])
         await line.recover(self._parts, self._folders)
         await self._tell_of_unknown()
-        keep = await self._ledger.spooled()
+        keep = {*await self._ledger.spooled(), *sidecar_names(await self._ledger.staged())}
         try:
             await asyncio.to_thread(clear_spool, spool, frozenset(keep))
         except OSError as exc:

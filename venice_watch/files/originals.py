@@ -15,9 +15,9 @@ from enum import Enum, auto
 from pathlib import Path
 
 from venice_watch.errors import VeniceWatchError
+from venice_watch.files.pieces import COPY_BYTES
 from venice_watch.files.place import (
     AT_FDCWD,
-    COPY_BYTES,
     TEMPORARY,
     NameTakenError,
     make_folders,

@@ -6,15 +6,14 @@ import errno
 import json
 import os
 import secrets
-import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from venice_watch.errors import VeniceWatchError
+from venice_watch.files.pieces import COPY_BYTES, Piece, read_pieces, size_of, write_pieces
 
 TEMPORARY = ".venice-watch-"  # every name that is not finished begins so; leftovers are cleared
-COPY_BYTES = 1 << 20  # copied at a time
 _RENAME_NOREPLACE = 1  # linux/fs.h
 AT_FDCWD = -100  # fcntl.h: relative to the working directory
 _NO_RENAMEAT2 = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
@@ -25,17 +24,40 @@ class NameTakenError(VeniceWatchError):
     """There is a file of that name already."""
 
 
-def publish(spooled: Path, target: Path, *, root: Path, mode: int, overwrite: bool) -> None:
-    """Let a copy of `spooled` appear as `target`, whole, durable, and in no one's way.
+def publish(
+    spooled: Path,
+    target: Path,
+    pieces: Sequence[Piece],
+    *,
+    root: Path,
+    mode: int,
+    mtime_ns: int | None = None,
+    overwrite: bool,
+) -> None:
+    """Let a file appear as `target`, whole, durable, and in no one's way.
 
-    `root` is the outbox: the copy is made there and renamed. Raises NameTakenError.
+    It is made of `pieces`, whose spans are of `spooled`. `root` is the outbox: the file is finished
+    there, its permissions and its time (None: now) included, and renamed. Raises NameTakenError.
     """
     make_folders(target.parent, root)
-    with _temporary_copy(spooled, root, target) as temporary:
+    with _finished(spooled, pieces, temporary_for(target, root)) as (temporary, descriptor):
         with contextlib.suppress(OSError):  # FAT and some shares have no modes
-            temporary.chmod(mode)
+            os.fchmod(descriptor, mode)
+        if mtime_ns is not None:
+            with contextlib.suppress(OSError, OverflowError):  # nor every time that can be told
+                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        os.fsync(descriptor)
         place(temporary, target, overwrite=overwrite)
     sync_folder(target.parent)
+
+
+def is_published(spooled: Path, target: Path, pieces: Sequence[Piece]) -> bool:
+    """Tell whether `target` is a regular file made of exactly these pieces."""
+    status = target.lstat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size_of(pieces):
+        return False
+    with _opened(spooled) as source, target.open("rb") as there:
+        return all(there.read(len(data)) == data for data in read_pieces(source, pieces))
 
 
 def write_report(target: Path, report: Mapping[str, object], *, root: Path) -> None:
@@ -65,17 +87,28 @@ def temporary_for(target: Path, root: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _temporary_copy(source: Path, root: Path, target: Path) -> Iterator[Path]:
-    """Yield a durable copy of `source` from which `target` can be had by a rename."""
-    temporary = temporary_for(target, root)
+def _finished(
+    spooled: Path, pieces: Sequence[Piece], temporary: Path
+) -> Iterator[tuple[Path, int]]:
+    """Yield a new file that holds the pieces, and its descriptor; it is gone afterwards."""
+    with _opened(spooled) as source:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o600)
+        try:
+            write_pieces(source, descriptor, pieces)
+            yield temporary, descriptor
+        finally:
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with source.open("rb") as reader, temporary.open("xb") as writer:
-            shutil.copyfileobj(reader, writer, COPY_BYTES)
-            writer.flush()
-            os.fsync(writer.fileno())
-        yield temporary
+        yield descriptor
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def place(temporary: Path, target: Path, *, overwrite: bool) -> None:

@@ -10,9 +10,12 @@ import threading
 from pathlib import Path
 
 from venice_watch.errors import VeniceWatchError
-from venice_watch.files.place import COPY_BYTES, sync_folder
+from venice_watch.files.pieces import COPY_BYTES, Span, digest_of, read_pieces, write_pieces
+from venice_watch.files.place import sync_folder
 
-OURS = re.compile(r"[0-9]+\.png|[0-9a-f]{16}\.part")  # what may be removed from the folder
+# what may be removed from the folder: results, those made of delivered files, sidecars, parts
+OURS = re.compile(r"[0-9]+(-again)?\.png|[0-9]+\.meta|[0-9a-f]{16}\.part")
+PNG_HEADER_BYTES = 33  # its signature and its IHDR chunk: the same for every PNG
 
 
 class SpoolLostError(VeniceWatchError):
@@ -116,29 +119,34 @@ class SpoolFile:
 
 
 def has_result(path: Path, *, sha256: bytes, size_bytes: int) -> bool:
-    """Tell whether a regular file holds exactly these bytes.
+    """Tell whether a regular file holds exactly these bytes, and perhaps a block of metadata.
 
-    Raises OSError where that cannot be told.
+    That stands behind a PNG's header. Raises OSError where it cannot be told.
     """
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
-    if not stat.S_ISREG(status.st_mode) or status.st_size != size_bytes:
+    added_bytes = status.st_size - size_bytes
+    if not stat.S_ISREG(status.st_mode) or added_bytes < 0:
         return False
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest() == sha256
+        return digest_of(file.fileno(), _without_block(status.st_size, added_bytes)) == sha256
 
 
-def restore(spool: Path, name: str, source: Path, *, sha256: bytes) -> bool:
+def restore(spool: Path, name: str, source: Path, *, sha256: bytes, size_bytes: int) -> bool:
     """Copy a delivered result back into the spool; False if it is no longer those bytes.
 
-    Raises OSError where either is in trouble.
+    A block of metadata behind its header is left out. Raises OSError where either is in trouble.
     """
     file = SpoolFile(spool)
     try:
         with source.open("rb") as reader:
-            while piece := reader.read(COPY_BYTES):
+            there_bytes = os.fstat(reader.fileno()).st_size
+            if there_bytes < size_bytes:
+                return False
+            pieces = _without_block(there_bytes, there_bytes - size_bytes)
+            for piece in read_pieces(reader.fileno(), pieces):
                 file.write(piece)
         if file.sha256 != sha256:
             return False
@@ -148,13 +156,55 @@ def restore(spool: Path, name: str, source: Path, *, sha256: bytes) -> bool:
     return True
 
 
+def add_result(spool: Path, name: str, data: bytes) -> bytes:
+    """Make a result durable that is in memory; return its digest. Raises OSError."""
+    file = SpoolFile(spool)
+    try:
+        file.write(data)
+        file.commit(name)
+        return file.sha256
+    finally:
+        file.close()
+
+
+def _without_block(there_bytes: int, added_bytes: int) -> tuple[Span, ...]:
+    """Return what is left of a delivered PNG without the block behind its header."""
+    if not added_bytes:
+        return (Span(start=0, end=there_bytes),)
+    at = min(PNG_HEADER_BYTES, there_bytes - added_bytes)
+    return Span(start=0, end=at), Span(start=at + added_bytes, end=there_bytes)
+
+
+def write_sidecar(spool: Path, name: str, data: bytes) -> None:
+    """Make what belongs to a result durable beside it, before the result is there.
+
+    Raises OSError; what was written is then worth nothing.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(spool / name, flags, 0o600)
+    try:
+        write_pieces(descriptor, descriptor, (data,))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_folder(spool)
+
+
+def read_sidecar(spool: Path, name: str) -> bytes | None:
+    """Return what belongs to a result, or None if there is nothing. Raises OSError."""
+    try:
+        return (spool / name).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def drop_spooled(spool: Path, name: str) -> None:
-    """Remove a result from the spool."""
+    """Remove a result, or what belongs to one, from the spool."""
     (spool / name).unlink(missing_ok=True)
 
 
 def clear_spool(spool: Path, keep: frozenset[str]) -> int:
-    """Remove results that no job refers to, and nothing else; return how many files went."""
+    """Remove what no job refers to, and nothing that is not ours; return how many files went."""
     removed = 0
     for entry in list(spool.iterdir()):
         ours = OURS.fullmatch(entry.name) and entry.is_file() and not entry.is_symlink()

@@ -15,7 +15,7 @@ from venice_watch.images.counting import count_gif_frames
 from venice_watch.images.decoder import decoding, open_image
 
 FRAMED = frozenset({"gif", "png", "webp", "avif", "tiff"})
-PAGES_MAX = 10_001  # of a TIFF that are walked through: one more than may be asked for
+PAGES_MAX = 10_001  # that are walked through: one more than may be asked for
 
 # TIFF 6.0, NewSubfileType and the older SubfileType
 _SUBFILE_TYPE, _OLD_SUBFILE_TYPE = 254, 255
@@ -58,7 +58,7 @@ def find_frames(data: bytes, kind: str, *, canvas: tuple[int, int], count_max: i
             found = tuple(pages(image))
             return FrameSet(count=len(found), frames=found if len(found) <= count_max else ())
         if kind == "gif":
-            count = count_gif_frames(data, count_max + 1)
+            count = count_gif_frames(data, PAGES_MAX)
         else:
             count = max(1, int(getattr(image, "n_frames", 1)))
     return FrameSet(count=count, frames=_alike(count, canvas) if count <= count_max else ())

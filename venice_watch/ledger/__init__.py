@@ -11,7 +11,7 @@ from typing import Protocol
 
 from venice_watch.budget import Budget, usd
 from venice_watch.errors import VeniceWatchError
-from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature
+from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature, Source
 
 FILE_NAME = "ledger.sqlite3"  # in the state folder
 
@@ -63,6 +63,7 @@ class Order:
     alone: bool = True  # no other request for the same work may be under way
     results: int = 0  # of the same work, as `prior` told: more of them mean that it is done
     doubts: int = 0  # likewise: more of them may forbid the request
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +102,25 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """A file in an outbox that shows a result.
+
+    Without a digest it holds the very bytes of the result, perhaps with a block of metadata put in;
+    with one it is another file, from which the result's pixels can be had.
+    """
+
+    path: str  # absolute
+    sha256: bytes | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
     """A paid result of earlier work, and where its bytes may still be."""
 
     result: Result
     kept: bool  # its file is in the spool
-    delivered: tuple[str, ...]  # absolute paths in outboxes, the newest first
+    delivered: tuple[Delivered, ...]  # the newest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,10 +204,13 @@ class Ledger(Protocol):
     async def park(self, job: Job, order: Order, *, now: float) -> Job:
         """Let a job wait until no request for the same work is under way."""
 
-    async def reuse(self, job: Job, order: Order, result: Result, *, now: float) -> Job:
+    async def reuse(
+        self, job: Job, order: Order, result: Result, *, made_of: str | None = None, now: float
+    ) -> Job:
         """Stage a job with the result of earlier work, whose file is in the spool again.
 
-        NameReservedError as in `stage`; StaleError if there is no such result.
+        With `made_of` (the name in the spool of an earlier result) it is a new one, made of a file
+        that shows that one. NameReservedError as in `stage`; StaleError if there is no such result.
         """
 
     async def stage(
@@ -210,14 +227,20 @@ class Ledger(Protocol):
     async def postpone(self, job: Job, *, until: float, message: str, now: float) -> Job:
         """Let a staged job wait: it could not be delivered."""
 
-    async def advance(self, job: Job, *, now: float) -> Job:
+    async def advance(self, job: Job, *, delivered: Delivered | None = None, now: float) -> Job:
         """Record the delivery of a frame that is not the file's last; the next one waits.
 
         It is due before whatever waits in its folder, with no attempts and no result yet.
+        `delivered` as in `complete`.
         """
 
-    async def complete(self, job: Job, *, retire: Retire, now: float) -> Job:
-        """Record the delivery; from here on the original may move."""
+    async def complete(
+        self, job: Job, *, retire: Retire, delivered: Delivered | None = None, now: float
+    ) -> Job:
+        """Record the delivery; from here on the original may move.
+
+        `delivered` is given where the file in the outbox is not the result's own bytes.
+        """
 
     async def retry(
         self,
@@ -285,6 +308,9 @@ class Ledger(Protocol):
 
     async def spooled(self) -> list[str]:
         """Return the names in the spool that jobs still need."""
+
+    async def staged(self) -> list[int]:
+        """Return the ids of the jobs whose results wait for their delivery."""
 
     async def trim(
         self, *, kept_bytes_max: int, missing_bytes: int = 0, pinned: Collection[str] = ()

@@ -6,7 +6,7 @@ from typing import Any
 
 from venice_watch.budget import Budget
 from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature, State
-from venice_watch.ledger import Delivery, Earlier, FolderCounts, Prior, Result, Spending
+from venice_watch.ledger import Delivered, Delivery, Earlier, FolderCounts, Prior, Result, Spending
 from venice_watch.ledger.connection import Connection, verb
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
@@ -78,6 +78,11 @@ class Questions(Connection):
         return [row[0] for row in rows]
 
     @verb
+    def staged(self) -> list[int]:
+        """Return the ids of the jobs whose results wait for their delivery."""
+        return [row[0] for row in self._execute("SELECT id FROM jobs WHERE state = 'staged'")]
+
+    @verb
     def prior(self, work_key: bytes) -> Prior:
         """Return what is known of a piece of work."""
         rows = self._execute(
@@ -86,10 +91,10 @@ class Questions(Connection):
             (work_key,),
         ).fetchall()
         delivered = self._execute(
-            "SELECT result_path, spool_name, id FROM jobs WHERE work_key = ? "
-            "AND state = 'completed' AND result_path IS NOT NULL "
-            "UNION ALL SELECT result_path, spool_name, job_id FROM deliveries WHERE work_key = ? "
-            "ORDER BY 3 DESC LIMIT ?",
+            "SELECT spool_name, result_path, delivered_sha256, delivered_size_bytes, id FROM jobs "
+            "WHERE work_key = ? AND state = 'completed' AND result_path IS NOT NULL "
+            "UNION ALL SELECT spool_name, result_path, delivered_sha256, delivered_size_bytes, "
+            "job_id FROM deliveries WHERE work_key = ? ORDER BY 5 DESC LIMIT ?",
             (work_key, work_key, PLACES_MAX),
         ).fetchall()
         return Prior(
@@ -106,7 +111,11 @@ class Questions(Connection):
                         size_bytes=size_bytes,
                     ),
                     kept=bool(kept),
-                    delivered=tuple(os.fsdecode(at) for at, of, _ in delivered if of == name),
+                    delivered=tuple(
+                        Delivered(path=os.fsdecode(at), sha256=digest, size_bytes=size)
+                        for of, at, digest, size, _ in delivered
+                        if of == name
+                    ),
                 )
                 for name, kept, sha256, size_bytes, width, height, scale in rows
             ),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from venice_watch.job import Attempt, Charge, Job, Retire, Signature, State
+from venice_watch.job import Attempt, Charge, Job, Retire, Signature, Source, State
 
 # `available_at` of a job that waits for no time: for a request for the same work (the number is
 # written out in an index), or for the end of its delivery
@@ -15,7 +15,8 @@ JOB_COLUMNS = (
     "id, folder, path, state, generation, device, inode, size_bytes, mtime_ns, ctime_ns, "
     "incomplete, attempts, available_at, created_at, updated_at, preset, parameters, "
     "source_sha256, work_key, code, message, spool_name, result_path, result_width, "
-    "result_height, original_path, retire, result_scale, frame, frames"
+    "result_height, original_path, retire, result_scale, frame, frames, "
+    "source_kind, source_width, source_height, sent_width, sent_height"
 )
 ATTEMPT_COLUMNS = (
     "id, job_id, work_key, started_at, ended_at, charge, microusd, outcome, status, "
@@ -59,7 +60,13 @@ def read_job(row: Sequence[Any]) -> Job:
         result_scale=row[27],
         frame=row[28],
         frames=row[29],
+        source=None if row[30] is None else read_source(row[30:35]),
     )
+
+
+def read_source(row: Sequence[Any]) -> Source:
+    """Return what picture an original holds, from five columns."""
+    return Source(kind=row[0], width=row[1], height=row[2], sent_width=row[3], sent_height=row[4])
 
 
 def read_attempt(row: Sequence[Any]) -> Attempt:

@@ -21,6 +21,7 @@ from venice_watch.job import (
 )
 from venice_watch.ledger import (
     BudgetReachedError,
+    Delivered,
     Known,
     OpenAttempt,
     Order,
@@ -164,32 +165,24 @@ class SqliteLedger(Steps):
     ) -> Job:
         """Record that the result is safe in the spool, and reserve its name in the outbox."""
         self._close_attempt(job, attempt, closing, now)
-        self._execute(
-            "INSERT INTO results (spool_name, work_key, sha256, size_bytes, kept, width, height, "
-            "scale, used_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
-            (
-                result.spool_name,
-                attempt.work_key,
-                result.sha256,
-                result.size_bytes,
-                result.width,
-                result.height,
-                result.scale,
-                now,
-            ),
-        )
+        self._add_result(attempt.work_key, result, now=now)
         return self._stage(job, result, now=now)
 
     @verb
-    def reuse(self, job: Job, order: Order, result: Result, *, now: float) -> Job:
+    def reuse(
+        self, job: Job, order: Order, result: Result, *, made_of: str | None = None, now: float
+    ) -> Job:
         """Stage a job with the result of earlier work, whose file is in the spool again."""
         self._take_order(job, order, now)
+        name = made_of or result.spool_name
         cursor = self._execute(
-            "UPDATE results SET kept = 1, used_at = ? WHERE spool_name = ? AND work_key = ?",
-            (now, result.spool_name, order.work_key),
+            "UPDATE results SET kept = ?, used_at = ? WHERE spool_name = ? AND work_key = ?",
+            (made_of is None, now, name, order.work_key),
         )
         if cursor.rowcount != 1:
-            raise StaleError(f"there is no result {result.spool_name} of the work of job {job.id}")
+            raise StaleError(f"there is no result {name} of the work of job {job.id}")
+        if made_of is not None:
+            self._add_result(order.work_key, result, now=now)
         return self._stage(job, result, now=now)
 
     @verb
@@ -231,14 +224,25 @@ class SqliteLedger(Steps):
         return self._change(job, now=now, available_at=until, message=message)
 
     @verb
-    def advance(self, job: Job, *, now: float) -> Job:
+    def advance(self, job: Job, *, delivered: Delivered | None = None, now: float) -> Job:
         """Record the delivery of a frame that is not the file's last; the next one waits."""
-        return self._advance(job, now=now)
+        return self._advance(job, delivered, now=now)
 
     @verb
-    def complete(self, job: Job, *, retire: Retire, now: float) -> Job:
+    def complete(
+        self, job: Job, *, retire: Retire, delivered: Delivered | None = None, now: float
+    ) -> Job:
         """Record the delivery; from here on the original may move."""
-        return self._step(job, Verb.COMPLETE, now=now, retire=retire, code=None, message=None)
+        return self._step(
+            job,
+            Verb.COMPLETE,
+            now=now,
+            retire=retire,
+            code=None,
+            message=None,
+            delivered_sha256=delivered and delivered.sha256,
+            delivered_size_bytes=delivered and delivered.size_bytes,
+        )
 
     @verb
     def retry(

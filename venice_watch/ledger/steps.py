@@ -4,9 +4,10 @@ Nothing here is a transaction of its own; a verb calls it within its own.
 """
 
 import os
+from dataclasses import astuple
 
 from venice_watch.job import TRANSITIONS, Attempt, Charge, Closing, Job, Verb
-from venice_watch.ledger import NameReservedError, Order, Result, StaleError
+from venice_watch.ledger import Delivered, NameReservedError, Order, Result, StaleError
 from venice_watch.ledger.questions import Questions
 from venice_watch.ledger.rows import IN_HAND
 
@@ -112,12 +113,15 @@ class Steps(Questions):
             raise StaleError(f"job {job.id} has a request under way, attempt {open_one[0]}")
         cursor = self._execute(
             "UPDATE jobs SET work_key = ?, source_sha256 = ?, preset = ?, parameters = ?, "
-            "frames = ?, updated_at = ? WHERE id = ? AND state = 'executing' AND generation = ?",
+            "source_kind = ?, source_width = ?, source_height = ?, sent_width = ?, "
+            "sent_height = ?, frames = ?, updated_at = ? "
+            "WHERE id = ? AND state = 'executing' AND generation = ?",
             (
                 order.work_key,
                 order.source_sha256,
                 order.preset,
                 order.parameters,
+                *(astuple(order.source) if order.source is not None else (None,) * 5),
                 order.frames,
                 now,
                 job.id,
@@ -126,6 +130,23 @@ class Steps(Questions):
         )
         if cursor.rowcount != 1:
             raise StaleError(f"job {job.id} is no longer {job.state} at step {job.generation}")
+
+    def _add_result(self, work_key: bytes, result: Result, *, now: float) -> None:
+        """Note a result whose file is in the spool."""
+        self._execute(
+            "INSERT INTO results (spool_name, work_key, sha256, size_bytes, kept, width, height, "
+            "scale, used_at) VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+            (
+                result.spool_name,
+                work_key,
+                result.sha256,
+                result.size_bytes,
+                result.width,
+                result.height,
+                result.scale,
+                now,
+            ),
+        )
 
     def _stage(self, job: Job, result: Result, *, now: float) -> Job:
         if result.exclusive and result.path is not None:
@@ -142,7 +163,7 @@ class Steps(Questions):
             result_height=result.height,
         )
 
-    def _advance(self, job: Job, *, now: float) -> Job:
+    def _advance(self, job: Job, delivered: Delivered | None, *, now: float) -> Job:
         """Put a frame's result on record, and make the job that of the next frame."""
         if not job.has_next_frame:
             raise StaleError(f"frame {job.frame} of job {job.id} is its last")
@@ -157,7 +178,8 @@ class Steps(Questions):
         )
         self._execute(
             "INSERT INTO deliveries (job_id, frame, work_key, spool_name, result_path, "
-            "result_width, result_height) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "result_width, result_height, delivered_sha256, delivered_size_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 job.id,
                 job.frame,
@@ -166,6 +188,8 @@ class Steps(Questions):
                 None if job.result_path is None else os.fsencode(job.result_path),
                 job.result_width,
                 job.result_height,
+                delivered and delivered.sha256,
+                delivered and delivered.size_bytes,
             ),
         )
         return advanced

@@ -69,7 +69,12 @@ class Ask:
 
 def rules_digest(config: Config, folder: Folder) -> str:
     """Return a digest of all that decides whether a file of this folder is skipped."""
-    output = (folder.outbox, folder.output.name, folder.output.on_conflict)
+    output = (
+        folder.outbox,
+        folder.output.name,
+        folder.output.format,
+        folder.output.on_conflict,
+    )
     settings = (folder.rules, folder.preset, folder.duplicates, folder.frames, output)
     text = repr((settings, sorted(config.presets)))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

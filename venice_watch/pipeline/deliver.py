@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from venice_watch import naming
-from venice_watch.config.model import Folder, OnConflict, Originals
+from venice_watch.config.model import Folder, Originals
+from venice_watch.config.output import OnConflict
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files import place
 from venice_watch.files.spool import drop_spooled
@@ -19,6 +20,7 @@ from venice_watch.images.png import BrokenPngError, verify_file
 from venice_watch.job import Job, Retire, State
 from venice_watch.ledger import NameReservedError
 from venice_watch.pipeline.consider import SkippedError
+from venice_watch.pipeline.finish import Finished, finish
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.retire import retire
 
@@ -41,7 +43,7 @@ RETIRE = {
 
 
 def name_facts(
-    job: Job, *, preset: str, scale: float, width: int, height: int, now: float
+    job: Job, *, preset: str, scale: float, width: int, height: int, now: float, ext: str
 ) -> naming.NameFacts:
     """Return what an output name may speak of; `counter` is set while names are tried."""
     stem, extension = split_name(job.path)
@@ -56,7 +58,7 @@ def name_facts(
         frame=job.frame + 1,
         frames=job.frames,
         source_ext=extension,
-        ext="png",
+        ext=ext,
     )
 
 
@@ -108,28 +110,30 @@ async def deliver(parts: Parts, passage: Passage, *, resumed: bool) -> None:
         await _check_spooled(spooled)
     try:
         await parts.mounted.require(passage.folder.outbox)
-        await _publish(parts, passage, spooled, resumed=resumed)
+        finished = await _publish(parts, passage, spooled, resumed=resumed)
     except OSError as exc:
         if not await asyncio.to_thread(spooled.exists):
             raise ResultLostError(f"the paid result {spooled} is gone from the spool") from exc
         where = exc.filename or passage.folder.outbox
         raise DeliveryError(f"{where}: {exc.strerror or exc}") from exc
-    delivered = passage.job
-    if delivered.has_next_frame:
-        passage.job = await parts.ledger.advance(delivered, now=parts.clock.now())
+    done, now = passage.job, parts.clock.now()
+    delivered = finished.delivered_as(done.result_path or "")
+    if done.has_next_frame:
+        passage.job = await parts.ledger.advance(done, delivered=delivered, now=now)
     else:
+        retire_as = RETIRE[passage.folder.originals]
         passage.job = await parts.ledger.complete(
-            delivered, retire=RETIRE[passage.folder.originals], now=parts.clock.now()
+            done, retire=retire_as, delivered=delivered, now=now
         )
         parts.tally.completed += 1
     parts.tally.results += 1
     parts.tally.settle(*passage.key)
     passage.log.info(
         "image.completed",
-        result=delivered.result_path,
-        size=f"{delivered.result_width}x{delivered.result_height}",
-        preset=delivered.preset,
-        seconds=round(parts.clock.now() - delivered.created_at, 2),
+        result=done.result_path,
+        size=f"{done.result_width}x{done.result_height}",
+        preset=done.preset,
+        seconds=round(parts.clock.now() - done.created_at, 2),
     )
     if passage.job.state is State.COMPLETED:
         await retire(parts, passage)
@@ -171,38 +175,43 @@ async def make_room(parts: Parts, wanted_bytes: int = 0) -> None:
                 parts.log.warning("spool.leftover", file=name, error=exc.strerror)
 
 
-async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> None:
-    """Let the result appear under its reserved name, or the next free one."""
+async def _publish(parts: Parts, passage: Passage, spooled: Path, *, resumed: bool) -> Finished:
+    """Let the finished result appear under its reserved name, or the next free one."""
     output = passage.folder.output
+    # before the work of finishing: an outbox in trouble is tried again and again
+    await asyncio.to_thread(place.make_folders, passage.folder.outbox, passage.folder.outbox)
+    finished = await finish(parts, passage, spooled)
     taken: set[str] = set()
-    if passage.job.result_path is None:  # it could not be found when the result was staged
-        await _reserve_name(parts, passage, taken)
     while True:
-        assert passage.job.result_path is not None, "reserved above"
-        target = Path(passage.job.result_path)
+        path = passage.job.result_path
+        # there is none where it could not be found when the result was staged, and another one
+        # where the format turned out to be, or was made, another
+        if path is None or path in taken or not path.endswith(f".{finished.extension}"):
+            path = await _reserve_name(parts, passage, taken, finished.extension)
         try:
             await asyncio.to_thread(
                 place.publish,
                 spooled,
-                target,
+                Path(path),
+                finished.pieces,
                 root=passage.folder.outbox,
                 mode=output.mode,
+                mtime_ns=passage.job.signature.mtime_ns if output.keeps_times else None,
                 overwrite=output.on_conflict is OnConflict.OVERWRITE,
             )
         except place.NameTakenError:
             # a name reserved by this job, with these bytes: published before a crash, or as a frame
             # by an earlier job of the file, which could not be finished
             if (resumed or passage.job.frames > 1) and await asyncio.to_thread(
-                place.same_content, spooled, target
+                place.is_published, spooled, Path(path), finished.pieces
             ):
-                return
-            taken.add(str(target))
-            await _reserve_name(parts, passage, taken)
+                return finished
+            taken.add(path)
         else:
-            return
+            return finished
 
 
-async def _reserve_name(parts: Parts, passage: Passage, taken: set[str]) -> None:
+async def _reserve_name(parts: Parts, passage: Passage, taken: set[str], ext: str) -> str:
     """Reserve the first free name that is not in `taken` for a staged result."""
     job = passage.job
     assert job.result_width is not None, "known since it was staged"
@@ -214,6 +223,7 @@ async def _reserve_name(parts: Parts, passage: Passage, taken: set[str]) -> None
         width=job.result_width,
         height=job.result_height,
         now=parts.clock.now(),
+        ext=ext,
     )
     while True:
         path = await asyncio.to_thread(find_name, passage.folder, job, facts, taken)
@@ -224,7 +234,7 @@ async def _reserve_name(parts: Parts, passage: Passage, taken: set[str]) -> None
         except NameReservedError:
             taken.add(path)
         else:
-            return
+            return path
 
 
 def find_name(

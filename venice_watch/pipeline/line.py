@@ -11,9 +11,9 @@ from venice_watch.config.model import Folder
 from venice_watch.files.source import read_source
 from venice_watch.images.probe import Probe
 from venice_watch.images.signature import identify
-from venice_watch.job import Job, State
+from venice_watch.job import FINAL, Job, Source, State
 from venice_watch.ledger import Order
-from venice_watch.pipeline import consider, deliver, failures, frames, retire
+from venice_watch.pipeline import consider, deliver, failures, finish, frames, retire
 from venice_watch.pipeline.consider import Admitted, FolderHeldError
 from venice_watch.pipeline.passage import Parts, Passage
 from venice_watch.pipeline.reuse import refuse_conflict_of_frames, reuse
@@ -36,6 +36,8 @@ async def work(
         await _advance(parts, passage, on_sent)
     except Exception as exc:  # noqa: BLE001 - the one place where failures become decisions
         await failures.settle(parts, passage, exc)
+    if passage.job.state in FINAL:
+        await finish.forget_metadata(parts, passage)
 
 
 async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) -> None:
@@ -48,8 +50,10 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
     probe = await _choose(parts, passage, data)
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
     admitted = await _admit(parts, passage, data, probe)
+    await finish.read_metadata(parts, passage, data, admitted.prepared)
     del data  # what is sent is in `admitted`; a converted original need not stay in memory
     order = await _order(parts, passage, admitted)
+    await finish.keep_metadata(parts, passage)
     if not await reuse(parts, passage, order):
         await send(parts, passage, admitted, order)
     del admitted  # the result is on the disk
@@ -106,6 +110,14 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     )
     passage.take_frames(len(passage.wanted.frames))
     passage.contract = admitted.contract
+    frame = passage.wanted.frames[passage.job.frame]
+    passage.source = Source(
+        kind=probe.format,
+        width=frame.width,
+        height=frame.height,
+        sent_width=admitted.fit.width,
+        sent_height=admitted.fit.height,
+    )
     await _hold_unless_ready(parts, passage, admitted)
     for (name, path), why in parts.tally.undelivered.items():
         if name == passage.folder.name:
@@ -129,6 +141,12 @@ def _name_facts(parts: Parts, passage: Passage, admitted: Admitted) -> naming.Na
         width=admitted.fit.result_width,
         height=admitted.fit.result_height,
         now=parts.clock.now(),
+        ext=finish.extension_of(
+            passage.folder,
+            passage.kind,
+            width=admitted.fit.result_width,
+            height=admitted.fit.result_height,
+        ),
     )
 
 

@@ -13,8 +13,9 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.budget import Budget, Limit
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, Folder
+from venice_watch.images.metadata import Metadata
 from venice_watch.intake.tracker import Tracker
-from venice_watch.job import Attempt, Job
+from venice_watch.job import Attempt, Job, Source
 from venice_watch.ledger import Ledger, Order, Prior
 from venice_watch.parameters import Contract
 from venice_watch.pipeline.frames import Wanted
@@ -152,6 +153,8 @@ class Passage:
     kind: str = ""  # the format, as far as the first bytes tell
     choice: Choice | None = None
     wanted: Wanted | None = None  # its frames
+    metadata: Metadata | None = None  # what the original says beside its pixels, once read
+    source: Source | None = None  # once admitted
     prior: Prior | None = None  # what was known of the same work when it was ordered
     order: Order | None = None
     contract: Contract | None = None  # that it was admitted for
@@ -166,7 +169,8 @@ class Passage:
     def of(cls, parts: Parts, folder: Folder, job: Job) -> "Passage":
         """Begin a passage, with a log that names the file."""
         log = parts.log.bind(folder=folder.name, path=job.path)
-        passage = cls(folder=folder, job=job, log=log)
+        kind = job.source.kind if job.source is not None else ""
+        passage = cls(folder=folder, job=job, log=log, kind=kind)
         passage.take_frames(job.frames)
         return passage
 

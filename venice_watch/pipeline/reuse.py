@@ -7,14 +7,18 @@ Identity is that of paid work: the very bytes that would be sent, the parameters
 import asyncio
 import contextlib
 import errno
+import hashlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from venice_watch.config.model import Duplicates, Folder, OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
-from venice_watch.files.spool import has_result, restore
+from venice_watch.files.spool import add_result, has_result, restore
+from venice_watch.images.encode import decode_again
+from venice_watch.images.signature import identify
 from venice_watch.job import Job
-from venice_watch.ledger import Earlier, Order, Prior, UnderWayError
+from venice_watch.ledger import Delivered, Earlier, Order, Prior, Result, UnderWayError
 from venice_watch.naming import NameFacts
 from venice_watch.pipeline import deliver
 from venice_watch.pipeline.consider import FolderHeldError, HeldError, SkippedError
@@ -69,8 +73,9 @@ def refuse_conflict_of_frames(
     What lies under that name may be the frame's own, from before its file failed: then it goes on.
     Raises SkippedError.
     """
-    path = deliver.result_path(folder, job, deliver.result_name(folder, facts, 0))
-    if job.frame == 0 and not any(is_at(path, one) for one in earlier):
+    path = str(deliver.result_path(folder, job, deliver.result_name(folder, facts, 0)))
+    places = [(place, one) for one in earlier for place in one.delivered if place.path == path]
+    if job.frame == 0 and not any(is_at(place, one) for place, one in places):
         deliver.refuse_conflict(folder, job, facts)
 
 
@@ -117,30 +122,68 @@ async def _stage_earlier(parts: Parts, passage: Passage, order: Order, earlier: 
         place = await _find(parts, earlier)
         if place is None:
             return False
-        if place.parent != parts.spool:
-            try:
-                found = await asyncio.to_thread(
-                    restore, parts.spool, name, place, sha256=earlier.result.sha256
-                )
-            except OSError as exc:
-                raise FolderHeldError(
-                    f"an earlier result of the same image cannot be copied from {place} to the "
-                    f"spool {parts.spool}: {exc.strerror}. Make room, or mend the disk."
-                ) from exc
-            if not found:
-                return False
+        try:
+            result = await _bring_back(parts, passage, earlier, place)
+        except OSError as exc:
+            raise FolderHeldError(
+                f"an earlier result of the same image cannot be copied from {place.path} to the "
+                f"spool {parts.spool}: {exc.strerror}. Make room, or mend the disk."
+            ) from exc
+        if result is None:
+            return False
+        made_of = None if result.spool_name == name else name
         await stage(
             parts,
             passage,
-            earlier.result,
+            result,
             preset=order.preset,
-            write_down=lambda result: parts.ledger.reuse(
-                passage.job, order, result, now=parts.clock.now()
+            write_down=lambda named: parts.ledger.reuse(
+                passage.job, order, named, made_of=made_of, now=parts.clock.now()
             ),
         )
     parts.tally.reused += 1
     passage.log.info("image.reused", result_of=name)
     return True
+
+
+async def _bring_back(
+    parts: Parts, passage: Passage, earlier: Earlier, place: Delivered
+) -> Result | None:
+    """Return an earlier result that is in the spool now, or None if it is not what it was.
+
+    Raises OSError.
+    """
+    result, path = earlier.result, Path(place.path)
+    if path.parent == parts.spool:
+        return result
+    if place.sha256 is not None:
+        return await _make_again(parts, passage, result, place)
+    found = await asyncio.to_thread(
+        restore,
+        parts.spool,
+        result.spool_name,
+        path,
+        sha256=result.sha256,
+        size_bytes=result.size_bytes,
+    )
+    return result if found else None
+
+
+async def _make_again(
+    parts: Parts, passage: Passage, result: Result, place: Delivered
+) -> Result | None:
+    """Return a result made of a delivered file in another format, its pixels decoded."""
+    data = await asyncio.to_thread(Path(place.path).read_bytes)
+    if hashlib.sha256(data).digest() != place.sha256:
+        return None
+    try:
+        png = await parts.decode(decode_again, data, identify(data) or "")
+    except ImageRefusedError as exc:
+        passage.log.warning("result.unreadable", file=place.path, error=str(exc))
+        return None
+    name = f"{passage.job.id}-again.png"
+    sha256 = await asyncio.to_thread(add_result, parts.spool, name, png)
+    return replace(result, spool_name=name, sha256=sha256, size_bytes=len(png))
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +197,7 @@ async def _pinned(parts: Parts, name: str) -> AsyncIterator[None]:
         parts.pinned[name] -= 1
 
 
-async def _find(parts: Parts, earlier: Earlier) -> Path | None:
+async def _find(parts: Parts, earlier: Earlier) -> Delivered | None:
     """Return where the bytes of an earlier result are, or None if they are nowhere.
 
     Raises HeldError where that cannot be told: a share that is away may have them.
@@ -163,14 +206,14 @@ async def _find(parts: Parts, earlier: Earlier) -> Path | None:
     for place in places_of(parts.spool, earlier):
         try:
             for folder in parts.config.folders:
-                if place.is_relative_to(folder.outbox):
+                if Path(place.path).is_relative_to(folder.outbox):
                     await _require(parts, folder.outbox)
             if await asyncio.to_thread(is_at, place, earlier):
                 return place
         except OSError as exc:
             away = HeldError(
-                f"the same image was upscaled before, and its result at {place} cannot be read: "
-                f"{exc.strerror}. Mend that, or remove the result to have it paid for again."
+                f"the same image was upscaled before, and its result at {place.path} cannot be "
+                f"read: {exc.strerror}. Mend that, or remove the result to have it paid for again."
             )
     if away is not None:
         raise away
@@ -184,13 +227,17 @@ async def _require(parts: Parts, outbox: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, "the folder is not there", str(outbox))
 
 
-def places_of(spool: Path, earlier: Earlier) -> list[Path]:
-    """Return where the bytes of an earlier result may be, the likeliest first."""
-    kept = [spool / earlier.result.spool_name] if earlier.kept else []
-    return [*kept, *map(Path, earlier.delivered)]
+def places_of(spool: Path, earlier: Earlier) -> list[Delivered]:
+    """Return where an earlier result may be had from: its very bytes first, then the likeliest."""
+    kept = [Delivered(path=str(spool / earlier.result.spool_name))] if earlier.kept else []
+    return [*kept, *sorted(earlier.delivered, key=lambda one: one.sha256 is not None)]
 
 
-def is_at(place: Path, earlier: Earlier) -> bool:
-    """Tell whether the bytes of an earlier result are at a place; blocks. Raises OSError."""
+def is_at(place: Delivered, earlier: Earlier) -> bool:
+    """Tell whether an earlier result can be had from a place; blocks. Raises OSError."""
     result = earlier.result
-    return has_result(place, sha256=result.sha256, size_bytes=result.size_bytes)
+    return has_result(
+        Path(place.path),
+        sha256=place.sha256 or result.sha256,
+        size_bytes=result.size_bytes if place.size_bytes is None else place.size_bytes,
+    )

@@ -85,7 +85,7 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     parts.account.succeeded()
     parts.tally.accepted(passage.folder.name)
     fit = admitted.fit
-    scale = round(max(outcome.width / fit.width, outcome.height / fit.height), 2)
+    scale = true_scale(outcome.width, outcome.height, fit.width, fit.height)
     spooled = Result(
         spool_name=spool_name(attempt),
         width=outcome.width,
@@ -143,6 +143,11 @@ async def _begin(parts: Parts, passage: Passage, order: Order) -> Attempt:
     return attempt
 
 
+def true_scale(width: int, height: int, sent_width: int, sent_height: int) -> float:
+    """Return what a request's scale really came to: the server may have reduced it."""
+    return round(max(width / sent_width, height / sent_height), 2)
+
+
 def spool_name(attempt: Attempt) -> str:
     """Return what an attempt's result is called in the spool."""
     return f"{attempt.id}.png"
@@ -192,11 +197,14 @@ def _find_whole(spool: Path, job: Job, attempt: Attempt) -> Result | None:
             sha256, size_bytes = hashlib.file_digest(file, "sha256").digest(), file.tell()
     except (OSError, BrokenPngError):
         return None
+    scale = float(json.loads(job.parameters or "{}").get("scale", SCALE_DEFAULT))
+    if job.source is not None:
+        scale = true_scale(facts.width, facts.height, job.source.sent_width, job.source.sent_height)
     return Result(
         spool_name=path.name,
         width=facts.width,
         height=facts.height,
-        scale=float(json.loads(job.parameters or "{}").get("scale", SCALE_DEFAULT)),
+        scale=scale,
         sha256=sha256,
         size_bytes=size_bytes,
     )
@@ -268,6 +276,7 @@ def order_of(parts: Parts, passage: Passage, admitted: Admitted) -> Order:
         microusd=parts.account.price_microusd(parameters.scale),
         frames=passage.job.frames,
         alone=passage.folder.duplicates is not Duplicates.PROCESS,
+        source=passage.source,
     )
 
 

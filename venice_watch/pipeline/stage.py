@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from venice_watch.config.model import OnConflict
+from venice_watch.config.output import OnConflict
 from venice_watch.job import Job
 from venice_watch.ledger import NameReservedError, Result
-from venice_watch.pipeline import deliver
+from venice_watch.pipeline import deliver, finish
 from venice_watch.pipeline.passage import Parts, Passage
 
 
@@ -32,6 +32,9 @@ async def stage(
         width=spooled.width,
         height=spooled.height,
         now=parts.clock.now(),
+        ext=finish.extension_of(
+            passage.folder, passage.kind, width=spooled.width, height=spooled.height
+        ),
     )
     while True:
         try:
