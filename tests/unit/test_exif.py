@@ -259,6 +259,16 @@ def test_a_chain_in_a_circle_ends() -> None:
     assert len(_corrected(bytes(made))) == len(made)
 
 
+def test_a_directory_inside_of_itself_is_read_once() -> None:
+    """An EXIF directory that claims to be its own child does not lead a rewriting astray."""
+    inner = {0x8769: whole("little", 26, wide=True), 0x9286: (7, 90, b"c" * 90)}
+    made = b"II*\0\x08\0\0\0" + directory("little", 8, {0x8769: whole("little", 26, wide=True)})
+    made = (made + directory("little", 26, inner)).ljust(400, b"\0")
+    fitted = exif.fit(made, 399)
+    assert fitted is not None
+    assert fitted.count(b"c" * 90) == 1
+
+
 def test_overlapping_values_cost_no_more() -> None:
     """Thousands of entries that each claim everything cost a bounded number of steps."""
     order: Order = "little"

@@ -34,7 +34,6 @@ EXIF = structure("big")
 EXIF_PLAIN = structure("big", orientation=False)  # Pillow rewrites others for AVIF
 XMP = packet('xmp:Rating="4"')
 IPTC = b"\x1c\x02\x78\x00\x07a title"
-CALLS_MAX = 20 * basket.STEPS_MAX
 
 
 def _resource(number: int, body: bytes) -> bytes:
@@ -386,11 +385,9 @@ def test_texts_are_limited() -> None:
 
 def test_endless_parts_are_given_up() -> None:
     """A file of nothing but empty parts is walked over so far and no farther."""
-    empty = chunk(b"noNe", b"")
-    with counted_calls() as calls:
-        found = harvest(png_with(_text(b"k", b"v"), empty * (basket.STEPS_MAX + 1)), "png")
-    assert found.texts == (("k", "v"),)
-    assert calls() < CALLS_MAX
+    empties = chunk(b"noNe", b"") * (basket.STEPS_MAX + 1)
+    made = png_with(_text(b"before", b"read"), empties, _text(b"behind", b"not read"))
+    assert harvest(made, "png").texts == (("before", "read"),)
 
 
 @given(data=st.data(), kind=st.sampled_from(sorted(MAKERS)))
