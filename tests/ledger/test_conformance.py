@@ -1995,7 +1995,7 @@ def test_what_is_delivered_of_a_film(opened: Opener) -> None:
         ]
         for number, name in enumerate(names):
             [earlier] = (await ledger.prior(frame_work(number))).results
-            assert earlier.delivered == (name,)
+            assert earlier.delivered == (Delivered(path=name),)
             assert [job.id for job in await ledger.find(path="x", place=name, limit=9)] == [done.id]
         assert await ledger.deliveries(await completed(ledger, path="single")) == []
 

@@ -20,6 +20,7 @@ from venice_watch.images.damage import (
     png_chunks,
 )
 from venice_watch.images.decoder import decoding, load, open_image
+from venice_watch.images.frames import pages
 from venice_watch.images.signature import RASTERS, UNREADABLE, identify, looks_like_web_page
 
 UPRIGHT = 1
@@ -40,6 +41,7 @@ _AVIF_HIGH, _AVIF_TWELVE = 0x40, 0x20
 _TIFF_SUBFILE_TYPE, _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS = 254, 256, 257, 258
 SCANS_MAX = 100  # passes of a progressive JPEG; each decodes the whole picture again
 SCANNED_PIXELS_MAX = 1_500_000_000  # in all passes; about two seconds
+PAGES_WALKED_MAX = 1_000  # directories of a TIFF that are looked at: thumbnails are no pages
 FRAMES_COUNTED_MAX = 10_000  # a file can hold millions of empty ones
 _TIFF_SUB_IFDS, _TIFF_DNG_VERSION = 330, 50706
 _BITS = {"1": 1, "I": 32, "F": 32}  # by Pillow's mode; 8 for all others but I;16 and its kin
@@ -263,8 +265,12 @@ def _frames(data: bytes, kind: str, image: Image.Image) -> int:
     if kind == "gif":
         return count_gif_frames(data, FRAMES_COUNTED_MAX)
     if kind == "tiff":
-        return count_tiff_pages(data, FRAMES_COUNTED_MAX)
+        count = count_tiff_pages(data, FRAMES_COUNTED_MAX)
+        if count == 1 or count > PAGES_WALKED_MAX:
+            return count
     try:
+        if kind == "tiff":
+            return len(pages(image))
         return max(1, min(int(getattr(image, "n_frames", 1)), FRAMES_COUNTED_MAX))
     except Exception:  # noqa: BLE001 - as `decoding` says: Pillow raises nearly everything
         return 1
