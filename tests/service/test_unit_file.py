@@ -19,7 +19,7 @@ from venice_watch.cli.key import CREDENTIAL
 from venice_watch.cli.options import CONFIG_PLACES
 from venice_watch.config.load import load
 from venice_watch.config.units import parse_duration
-from venice_watch.daemon import life
+from venice_watch.daemon import health, life
 from venice_watch.errors import ConfigError, KeyUnusableError, StateLockedError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def test_systemd_finds_no_fault(
     installed = tmp_path / UNIT.name
     installed.write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [analyze, "verify", "--recursive-errors=no", installed],
+        [analyze, "verify", "--man=no", "--recursive-errors=no", installed],
         capture_output=True,
         text=True,
         check=False,
@@ -108,7 +108,7 @@ def test_every_setting_is_in_step_with_the_code(settings: dict[str, list[str]]) 
 def test_its_times_leave_the_daemon_room(settings: dict[str, list[str]]) -> None:
     """A stop waits longer than a drain lasts, and the watchdog longer than between two words."""
     assert parse_duration(settings["TimeoutStopSec"][0]) > life.GRACE_S
-    assert parse_duration(settings["WatchdogSec"][0]) > 2 * life.STATUS_S
+    assert parse_duration(settings["WatchdogSec"][0]) > 2 * health.ANSWER_S + health.HANG_S
 
 
 def test_the_example_configuration_fits(settings: dict[str, list[str]]) -> None:
@@ -202,7 +202,7 @@ def test_the_daemon_lives_under_its_restrictions(
         try:
             _wait_for(notify, "READY=1")
             Image.effect_noise((300, 300), 80).save(tmp_path / "inbox" / "noise.png")
-            _wait_for(notify, "STATUS=1 done")
+            _wait_for(notify, "STATUS=0 waiting, 0 in flight, 0.02 USD today")
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=WAIT_S)
         finally:

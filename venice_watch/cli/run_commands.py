@@ -28,6 +28,9 @@ LATER = 75
 @log_options
 def run_command(config_path: Path | None, log_level: str, log_format: str) -> None:
     """Watch the folders and work until stopped (SIGTERM finishes what is under way)."""
+    import faulthandler
+
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log then says where it hung
     config, key, log = _begin(config_path, log_level, log_format)
     asyncio.run(_run(config, key, log))
 

@@ -23,6 +23,7 @@ from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
+from venice_watch.daemon.health import FileThreads, Health
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
@@ -50,7 +51,6 @@ OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
 READY_S = 20.0  # for the inboxes to be watched before READY is sent all the same
-STATUS_S = 10.0  # between words to systemd
 
 
 class Daemon:
@@ -122,6 +122,10 @@ class Daemon:
             log=log,
         )
         self._dispatcher = Dispatcher(self._parts, self._folders, wake=self._wake)
+        self._threads = FileThreads(THREADS_MAX, clock)
+        self._health = Health(
+            self._parts, notifier, threads=self._threads, stirred=self._dispatcher.stirred
+        )
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -186,8 +190,7 @@ class Daemon:
         lead_threads(self._log)
         spool = self._config.state_dir / SPOOL_NAME
         # a share that hangs holds up its own folder's files, not everybody's
-        threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="files")
-        asyncio.get_running_loop().set_default_executor(threads)
+        asyncio.get_running_loop().set_default_executor(self._threads)
         for folder in self._config.folders:
             await self._clear_leftovers(folder)
         now = self._clock.now()
@@ -296,15 +299,7 @@ class Daemon:
         await asyncio.wait(watching, timeout=READY_S)
         self._notifier.send(READY=1, STATUS="watching")
         self._log.info("daemon.ready", folders=list(self._folders))
-        period_s = min(STATUS_S, self._notifier.watchdog_s or STATUS_S)
-        while True:
-            await self._clock.sleep(period_s)
-            tally = self._parts.tally
-            state = self._gate.halted or f"{self._gate.in_flight} in flight"
-            self._notifier.send(
-                WATCHDOG=1,
-                STATUS=f"{tally.completed} done, {tally.quarantined} quarantined, {state}",
-            )
+        await self._health.keep_told()
 
     async def _keep_showing(self, show: Callable[[Progress], None]) -> None:
         while True:

@@ -10,7 +10,6 @@ tells of changes is known in `root` and `watch`.
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -20,6 +19,7 @@ from venice_watch.clock import Clock
 from venice_watch.config.model import Folder, UnknownFiles
 from venice_watch.intake import look
 from venice_watch.intake.junk import Names
+from venice_watch.intake.pending import Pending
 from venice_watch.intake.root import InboxRoot, identify
 from venice_watch.intake.watch import Keeper
 from venice_watch.job import Arrival, Signature
@@ -31,19 +31,6 @@ POLLING_RESCAN_S = 3.0  # where events cannot be trusted
 TROUBLE_LOOK_S = (1.0, 120.0)  # between these, doubling, while a file cannot be opened
 UNFINISHED_TOLD_S = 20.0  # before it is said that a file's end does not come
 REFUSED_LOOK_S = 1.0  # the earlier version at that path is still on its way
-
-
-@dataclass(slots=True)
-class Pending:
-    """A file that was seen and is not complete yet."""
-
-    signature: Signature
-    changed_at: float  # monotonic, of the look that saw the present version first
-    look_at: float
-    troubles: int = 0
-    announced: bool = False  # by an event, at this version
-    told: bool = False  # that its end is missing
-    blocked: str = ""  # by whom or what, where only others can end it
 
 
 class Tracker:
@@ -60,6 +47,7 @@ class Tracker:
         on_arrival: Callable[[], None],
     ) -> None:
         self.folder = folder
+        self.moved_at: float | None = None  # the last step of a walk (monotonic); None: at rest
         self.skipped: Mapping[str, int] = {}  # names that the last whole scan left alone, by why
         self._how: dict[str, Any] = {"recursive": folder.recursive, "names": Names.of(folder)}
         self._rules_digest = rules_digest
@@ -113,16 +101,19 @@ class Tracker:
         """Watch until cancelled."""
         self.root.watch_mounts()
         try:
+            self._move()
             await self._begin()
             await self._begin_watch()
             self._begun.set()
             while True:
                 try:
+                    self._move()
                     await self._step()
                 except Exception:  # noqa: BLE001 - the watch goes on
                     # one odd file must not end the watch over all others
                     self._log.exception("folder.bug")
                     await self._clock.sleep(TROUBLE_LOOK_S[0])
+                self.moved_at = None
                 await self._wait_due()
         finally:
             self.root.close()
@@ -157,6 +148,9 @@ class Tracker:
         mode = "native" if self.watch.native else "polling"
         kind = "unknown" if standing is None else standing.kind
         self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
+
+    def _move(self) -> None:
+        self.moved_at = self._clock.monotonic()
 
     async def _wait_due(self) -> None:
         due_at = min([self._rescan_at, *(entry.look_at for entry in self._pending.values())])
@@ -251,6 +245,7 @@ class Tracker:
         """Look where events said that something happened."""
         inbox = self.folder.inbox
         for path, is_folder in hints.items():
+            self._move()
             if not is_folder:
                 if look.is_ours(path, **self._how):
                     signature = await asyncio.to_thread(look.sign_path, inbox, path)
@@ -283,6 +278,7 @@ class Tracker:
         now = self._clock.monotonic()
         due = [path for path, entry in self._pending.items() if entry.look_at <= now]
         for start in range(0, len(due), EXAMINED_AT_ONCE):
+            self._move()
             batch = due[start : start + EXAMINED_AT_ONCE]
             samples = await asyncio.to_thread(self._examine, batch)
             arrivals = []
