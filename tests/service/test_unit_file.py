@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from venice_watch.cli.key import CREDENTIAL
 from venice_watch.cli.options import CONFIG_PLACES
 from venice_watch.config.load import load
 from venice_watch.config.units import parse_duration
 from venice_watch.daemon import health, life
 from venice_watch.errors import ConfigError, KeyUnusableError, StateLockedError
+from venice_watch.service.systemd import CREDENTIAL
 
 if TYPE_CHECKING:
     from tests.conftest import SimulatorProcess

@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Mapping
 
+CREDENTIAL = "venice-api-key"  # LoadCredential=venice-api-key:/etc/venice-watch/key
+
 
 class Notifier:
     """Sends sd_notify messages; see sd_notify(3)."""
