@@ -30,6 +30,14 @@ TimeoutAbortSec=1s
 """
 
 
+def _configuration(parent: str) -> str:
+    """Return the configuration with its folders elsewhere."""
+    roles = {"inbox": "inbox", "outbox": "outbox", "quarantine": "quarantine"}
+    folder = {role: f"{parent}/{name}" for role, name in (roles | {"archive": "originals"}).items()}
+    folder |= {"name": "photos", "preset": "photo"}
+    return f"{CONFIG.partition('folders:')[0]}folders: {json.dumps([folder])}\n"
+
+
 def _install(machine: Machine, *options: str) -> str:
     """Install the service with its own command; return what that said.
 
@@ -240,21 +248,22 @@ def test_odd_paths(machine: Machine) -> None:
 
 def test_home(machine: Machine) -> None:
     """Folders in somebody's home are seen and written, and nothing else of it is."""
-    home = "/home/alice"
+    home, name = "/home/alice", "my %n: pictures"
+    pictures = f"{home}/{name}"
     machine.run("useradd", "--create-home", "alice")
     machine.run("chmod", "700", home)
-    _make_folders(machine, f"{home}/pictures")
+    _make_folders(machine, pictures)
     machine.write(f"{home}/secret", "x", 0o644)
-    machine.write("/etc/venice-watch/home.yaml", CONFIG.replace("/srv/photos", f"{home}/pictures"))
+    machine.write("/etc/venice-watch/home.yaml", _configuration(pictures))
     _install(machine, "--config", "/etc/venice-watch/home.yaml")
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "start", UNIT)
     try:
-        Image.effect_noise((300, 300), 60).save(machine.path(f"{home}/pictures/inbox/a.png"))
-        out = machine.path(f"{home}/pictures/outbox/a.png")
+        Image.effect_noise((300, 300), 60).save(machine.path(f"{pictures}/inbox/a.png"))
+        out = machine.path(f"{pictures}/outbox/a.png")
         machine.wait_for(UNIT, out.exists, "a result")
         inside = f"/proc/{_main_pid(machine)}/root{home}"
-        assert machine.run("ls", inside).split() == ["pictures"]
+        assert machine.run("ls", inside).splitlines() == [name]
     finally:
         machine.run("systemctl", "stop", UNIT)
         _install(machine)

@@ -21,12 +21,14 @@ from venice_watch.config.units import parse_duration
 from venice_watch.daemon import health, life
 from venice_watch.errors import ConfigError, KeyUnusableError, StateLockedError
 from venice_watch.service.systemd import CREDENTIAL
+from venice_watch.service.unit import read_shipped
 
 if TYPE_CHECKING:
     from tests.conftest import SimulatorProcess
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "venice-watch.service"
+TEMPLATE = ROOT / "systemd" / "venice-watch@.service"
 EXPOSURE_MAX = 15  # tenths; systemd calls 1.5 "OK", and an unprotected service has 9.6
 WAIT_S = 30.0
 
@@ -71,13 +73,15 @@ def settings() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("name", [UNIT.name, "venice-watch@scans.service"])
 def test_systemd_finds_no_fault(
-    analyze: str, settings: dict[str, list[str]], tmp_path: Path
+    analyze: str, settings: dict[str, list[str]], tmp_path: Path, name: str
 ) -> None:
-    """`systemd-analyze verify` says nothing about the unit, once its program is installed."""
+    """`systemd-analyze verify` says nothing about the units, once their program is installed."""
     program = shlex.split(settings["ExecStart"][0])[0]
-    text = UNIT.read_text(encoding="utf-8").replace(program, sys.executable)
-    installed = tmp_path / UNIT.name
+    shipped = UNIT if name == UNIT.name else TEMPLATE
+    text = shipped.read_text(encoding="utf-8").replace(program, sys.executable)
+    installed = tmp_path / name
     installed.write_text(text, encoding="utf-8")
     done = subprocess.run(
         [analyze, "verify", "--man=no", "--recursive-errors=no", installed],
@@ -88,12 +92,39 @@ def test_systemd_finds_no_fault(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_it_is_hardened(analyze: str) -> None:
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
+def test_it_is_hardened(analyze: str, unit: Path) -> None:
     """`systemd-analyze security` finds an exposure of at most 1.5."""
     command = [analyze, "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager"]
-    done = subprocess.run([*command, UNIT], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, unit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-1_000:] + done.stderr
     assert "Overall exposure level" in done.stdout
+
+
+def test_the_template_differs_in_names_only() -> None:
+    """What is set for one service is set for each of several, but for the instance's name."""
+
+    def read(path: Path) -> list[str]:
+        text = path.read_text(encoding="utf-8").split("\n[Unit]\n")[1]
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    pairs = zip(read(UNIT), read(TEMPLATE), strict=True)
+    different = [(one, other) for one, other in pairs if one != other]
+    assert all("%i" in other and "%i" not in one for one, other in different)
+    assert {one.split("=")[0] for one, _ in different} == {
+        "Description",
+        "RequiresMountsFor",
+        "ExecStart",
+        "StateDirectory",
+        "ReadWritePaths",
+    }
+
+
+def test_the_files_are_those_that_the_package_has() -> None:
+    """systemd/ shows what `service install` writes: one text, in two places."""
+    shown = {path.name: path.read_text(encoding="utf-8") for path in UNIT.parent.iterdir()}
+    assert shown == {name: read_shipped(name) for name in shown}
+    assert len(shown) == 4
 
 
 def test_every_setting_is_in_step_with_the_code(settings: dict[str, list[str]]) -> None:
@@ -103,6 +134,8 @@ def test_every_setting_is_in_step_with_the_code(settings: dict[str, list[str]]) 
     never_again = settings["RestartPreventExitStatus"][0].split()
     assert {str(ConfigError.exit_code), str(KeyUnusableError.exit_code)} <= set(never_again)
     assert str(StateLockedError.exit_code) not in never_again
+    assert settings["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert settings["LimitCORE"] == ["0"]  # a core would hold the key
 
 
 def test_its_times_leave_the_daemon_room(settings: dict[str, list[str]]) -> None:
