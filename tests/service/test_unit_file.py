@@ -2,6 +2,7 @@
 
 import ctypes.util
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -244,3 +245,31 @@ def test_the_daemon_lives_under_its_restrictions(
     assert "by=native" in log
     assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["noise.png"]
     assert [path.name for path in (tmp_path / "originals").iterdir()] == ["noise.png"]
+
+
+def test_a_hang_leaves_where_it_hung(
+    simulator: "SimulatorProcess", notify: socket.socket, tmp_path: Path
+) -> None:
+    """SIGABRT, systemd's word to a service that hangs, leaves each thread's place and no key."""
+    config = _configure(tmp_path, simulator.base_url)
+    environment = os.environ | {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "venice_watch", "run", "--config", str(config)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),  # noqa: PLW1509
+    ) as process:
+        try:
+            _wait_for(notify, "READY=1")
+            process.send_signal(signal.SIGABRT)
+            _, log = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in log
+    assert "run_commands.py" in log
+    assert "a-key-without-any-value" not in log
