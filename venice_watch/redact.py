@@ -22,9 +22,15 @@ class Redactor:
     """Takes a set of secrets out of text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets: list[str] = []
+        self._disguises: frozenset[str] = frozenset()
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Take these out as well from now on."""
         kept = {one for one in secrets if len(one) >= SECRET_CHARACTERS_MIN}
-        self._secrets = sorted(kept, key=len, reverse=True)
-        self._disguises = frozenset(
+        self._secrets = sorted(kept.union(self._secrets), key=len, reverse=True)
+        self._disguises |= frozenset(
             _squeezed(form)
             for one in kept
             if len(one) >= DISGUISED_CHARACTERS_MIN

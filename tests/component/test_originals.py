@@ -39,7 +39,7 @@ def test_originals(place: "Place", venice: "Venice", draw: "Draw", originals: st
 
 
 def test_kept_and_changed(place: "Place", venice: "Venice", draw: "Draw") -> None:
-    """With `originals: keep` a renamed or touched name is no new image, but new bytes are one."""
+    """With `originals: keep`, new bytes under a name that was done are a new image."""
     place.write(originals="keep")
     path = place.drop("a.png", draw(1))
     assert place.once()[0] == 0

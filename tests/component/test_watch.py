@@ -268,6 +268,25 @@ def test_original_of_an_inbox_that_is_away(
     finish(place, daemon, {"a.png"})
 
 
+def test_original_of_an_inbox_that_another_replaced(place: Place, draw: "Draw") -> None:
+    """An inbox replaced while its image is sent and back later is not processed anew."""
+    place.venice.change(latency_s=3.0)
+    daemon = start(place, duplicates="process")
+    place.drop("a.png", draw(1))
+    place.venice.wait(received=1)
+    away = place.root / "away"
+    place.inbox.rename(away)
+    place.inbox.mkdir()
+    place.wait_names("outbox", {"a.png"})
+    daemon.wait_event("original.hidden")
+    place.inbox.rmdir()
+    away.rename(place.inbox)
+    place.venice.change(latency_s=0.02)
+    drop_and_wait(place, "b.png", draw(2))
+    place.wait_names("archive", {"a.png", "b.png"})
+    finish(place, daemon, {"a.png", "b.png"})
+
+
 @pytest.mark.root
 def test_word_of_a_person(place: Place, draw: "Draw", mounted: Callable[..., None]) -> None:
     """An inbox that left its share for good is taken as it is on a person's word, given once."""

@@ -31,7 +31,7 @@ from venice_watch.cli.options import load_config
 from venice_watch.cli.run_commands import exit_code, run_once
 from venice_watch.daemon import life
 from venice_watch.errors import VeniceWatchError
-from venice_watch.intake import tracker
+from venice_watch.intake import pending, tracker
 from venice_watch.ledger import connection
 from venice_watch.pipeline import failures, line, send
 from venice_watch.service import logs
@@ -46,8 +46,9 @@ LOADED_LATE = ("anyio._backends._asyncio", "httpcore", "importlib.readers")
 SHORTENED = (
     (settle, "QUICK_S", SHORT_S),
     (settle, "WRITER_LOOK_S", SHORT_S),
-    (tracker, "TROUBLE_LOOK_S", (SHORT_S, SHORT_S)),
-    (tracker, "REFUSED_LOOK_S", SHORT_S),
+    (tracker, "SOON_S", SHORT_S),
+    (pending, "TROUBLE_LOOK_S", (SHORT_S, SHORT_S)),
+    (pending, "REFUSED_LOOK_S", (SHORT_S, SHORT_S)),
     (connection, "RETRY_S", SHORT_S),
     (send, "SPOOL_S", SHORT_S),
     (failures, "HELD_S", SHORT_S),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,11 @@ def test_works(service: Machine) -> None:
     original = service.path("/srv/photos/originals/one.png")
     service.wait_for(UNIT, original.exists, "the original is in the archive")
     service.wait_for(
-        UNIT, lambda: "0.02 USD today" in service.show(UNIT, "StatusText"), "a status in words"
+        UNIT,
+        lambda: re.fullmatch(
+            r"0 waiting, 0 in flight, 0\.(?!00)\d\d USD today", service.show(UNIT, "StatusText")
+        ),
+        "a status in words",
     )
     log = service.journal(UNIT)
     assert "by=native" in log
@@ -157,9 +162,30 @@ def test_watchdog(service: Machine) -> None:
         lambda: service.show(UNIT, "MainPID") not in (before, "0"),
         "another process",
     )
-    assert "Watchdog timeout" in service.journal(UNIT)
+    log = service.journal(UNIT)
+    assert "Watchdog timeout" in log
+    assert "Fatal Python error: Aborted" in log  # and where each thread was
     _drop(service, "three.png", 3)
     service.wait_for(UNIT, lambda: _delivered(service, "three.png"), "a result after the hang")
+
+
+def test_reloads(service: Machine) -> None:
+    """`systemctl reload` lets the same process go by another configuration."""
+    before = _main_pid(service)
+    service.write("/etc/venice-watch/config.yaml", CONFIG.replace("scale: 2", "scale: 3"))
+    try:
+        service.run("systemctl", "reload", UNIT)
+        service.wait_for(
+            UNIT, lambda: "config.reloaded" in service.journal(UNIT), "another configuration"
+        )
+        _drop(service, "reloaded.png", 5)
+        service.wait_for(UNIT, lambda: _delivered(service, "reloaded.png"), "a result")
+        with Image.open(service.path("/srv/photos/outbox/reloaded.png")) as result:
+            assert result.size == (900, 900)
+        assert service.show(UNIT, "ActiveState") == "active"
+        assert _main_pid(service) == before
+    finally:
+        service.write("/etc/venice-watch/config.yaml", CONFIG)
 
 
 def test_drains(service: Machine) -> None:

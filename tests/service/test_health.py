@@ -231,7 +231,7 @@ def test_watch_hangs(simulator: "SimulatorProcess", systemd: Systemd, tmp_path: 
 
     async def scenario() -> None:
         async with running(tmp_path, simulator.base_url, systemd) as daemon:
-            daemon._trackers["photos"].moved_at = 0.0
+            daemon._watchers.by_folder["photos"].moved_at = 0.0
             await _is_withheld(systemd, "the watch over photos")
             Image.new("RGB", (300, 300)).save(tmp_path / "inbox" / "a.png")
             await systemd.wait_for("WATCHDOG=1")
@@ -248,7 +248,7 @@ def test_share_hangs(simulator: "SimulatorProcess", systemd: Systemd, tmp_path: 
         async with running(tmp_path, simulator.base_url, systemd) as daemon:
             call = asyncio.create_task(asyncio.to_thread(go.wait, DEADLINE_S))
             await wait_until(lambda: max(daemon._threads.waiting_s(), default=0) > SHORT["WAIT_S"])
-            daemon._trackers["photos"].moved_at = 0.0
+            daemon._watchers.by_folder["photos"].moved_at = 0.0
             try:
                 await systemd.wait_logged("folder.silent", "photos")
                 systemd.drop()

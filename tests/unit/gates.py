@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from venice_watch.outcome import Succeeded
 from venice_watch.venice.gate import Gate
+from venice_watch.venice.limits import Limits
 
 T = TypeVar("T")
 SUCCESS = Succeeded(width=1, height=1)
@@ -70,9 +71,11 @@ async def opened(
     """Return a gate that nothing holds shut."""
     gate = Gate(
         clock=LoopClock(),
-        concurrency=concurrency,
-        folder_limits=folders or {},
-        requests_per_minute=rate,
+        limits=Limits(
+            concurrency=concurrency,
+            folders=folders or {},
+            requests_per_minute=rate,
+        ),
     )
     await gate.lift()
     return gate

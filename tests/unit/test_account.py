@@ -16,6 +16,7 @@ from venice_watch.parameters import Contract
 from venice_watch.venice.account import KEEP_S, Account
 from venice_watch.venice.client import Timeouts, VeniceClient
 from venice_watch.venice.gate import FAILURES_MAX, FAILURES_WINDOW_S, WINDOW_S, Gate
+from venice_watch.venice.limits import Limits
 
 if TYPE_CHECKING:
     from tests.conftest import CannedServer, FakeClock, SimulatorProcess
@@ -58,7 +59,7 @@ async def watching(
     failed_ages_s: Sequence[float] = (),
 ) -> AsyncIterator[Scene]:
     """Run an account against a server; an earlier process sent and failed before."""
-    gate = Gate(clock=clock, concurrency=4, folder_limits={}, requests_per_minute=rate)
+    gate = Gate(clock=clock, limits=Limits(concurrency=4, folders={}, requests_per_minute=rate))
     gate.remember(sent_ages_s, failed_ages_s)
     async with VeniceClient(base_url, key, TIMEOUTS, connections_max=2) as client:
         log = structlog.get_logger()
@@ -442,7 +443,7 @@ def test_questions_never_fail_too_often(
 
     async def scenario() -> None:
         async with VeniceClient(simulator.base_url, key, TIMEOUTS, connections_max=2) as client:
-            gate = Gate(clock=clock, concurrency=1, folder_limits={}, requests_per_minute=None)
+            gate = Gate(clock=clock, limits=Limits(concurrency=1))
             log = structlog.get_logger()
             account = Account(client, gate, contract=None, clock=clock, log=log)
             for _ in range(2 * FAILURES_MAX):
@@ -492,7 +493,7 @@ def test_contract_question_counts(
             canned(b'{"error": "Invalid", "details": {}}', head="\r\n".join(lines)) as server,
             VeniceClient(server.base_url, "sk", TIMEOUTS, connections_max=2) as client,
         ):
-            gate = Gate(clock=clock, concurrency=1, folder_limits={}, requests_per_minute=1)
+            gate = Gate(clock=clock, limits=Limits(concurrency=1, requests_per_minute=1))
             await gate.lift()
             log = structlog.get_logger()
             account = Account(client, gate, contract=None, clock=clock, log=log)

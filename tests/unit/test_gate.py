@@ -23,6 +23,7 @@ from venice_watch.outcome import (
     Unsent,
 )
 from venice_watch.venice.gate import FAILURES_MAX, FAILURES_WINDOW_S, WINDOW_S, DrainingError, Gate
+from venice_watch.venice.limits import Limits
 
 MINUTE_S = 60.0
 
@@ -400,7 +401,7 @@ def test_shut_until_asked() -> None:
     """A new gate is shut: nothing is paid for before the API was asked once."""
 
     async def scenario() -> tuple[list[float], str | None]:
-        gate = Gate(clock=LoopClock(), concurrency=1, folder_limits={}, requests_per_minute=None)
+        gate = Gate(clock=LoopClock(), limits=Limits(concurrency=1))
         assert gate.halted is not None
         senders = Senders(gate)
         waiting = asyncio.create_task(senders.send())

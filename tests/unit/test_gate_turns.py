@@ -17,6 +17,7 @@ from tests.unit.gates import LoopClock, Senders, opened, run, settle
 from venice_watch.outcome import Rejected
 from venice_watch.venice.gate import WINDOW_S, Gate
 from venice_watch.venice.headers import Allowance, read_allowance
+from venice_watch.venice.limits import Limits
 
 PRIORITIES = {"urgent": 9, "usual": 0, "later": -3}
 
@@ -25,10 +26,12 @@ async def ranked(*, concurrency: int = 1, rate: int | None = None) -> Gate:
     """Return an open gate whose folders differ in priority."""
     gate = Gate(
         clock=LoopClock(),
-        concurrency=concurrency,
-        folder_limits={},
-        requests_per_minute=rate,
-        priorities=PRIORITIES,
+        limits=Limits(
+            concurrency=concurrency,
+            folders={},
+            requests_per_minute=rate,
+            priorities=PRIORITIES,
+        ),
     )
     await gate.lift()
     return gate
@@ -105,10 +108,12 @@ def test_a_full_folder_of_a_high_priority() -> None:
     async def scenario() -> list[object]:
         gate = Gate(
             clock=LoopClock(),
-            concurrency=3,
-            folder_limits={"urgent": 1},
-            requests_per_minute=None,
-            priorities=PRIORITIES,
+            limits=Limits(
+                concurrency=3,
+                folders={"urgent": 1},
+                requests_per_minute=None,
+                priorities=PRIORITIES,
+            ),
         )
         await gate.lift()
         senders = Senders(gate)
@@ -391,3 +396,30 @@ def test_failures_do_not_stop_the_work() -> None:
         return 100 / asyncio.get_running_loop().time() * 60
 
     assert run(scenario()) >= 19
+
+
+def test_other_limits() -> None:
+    """Other limits count at once for who waits; what the API taught of its rate stays."""
+
+    async def scenario() -> list[tuple[int, int | None]]:
+        gate = await opened(concurrency=2)
+        await gate.learn_rate(30)
+        senders = Senders(gate)
+        tasks = [asyncio.create_task(senders.send(seconds=900.0)) for _ in range(20)]
+        found = []
+        for limits in (
+            Limits(concurrency=5),
+            Limits(concurrency=5, folders={"f": 1}, requests_per_minute=12),
+            Limits(concurrency=7),
+        ):
+            await settle()
+            found.append((len(senders.started_s), gate.requests_per_minute))
+            gate.adopt(limits)
+        await settle()
+        found.append((len(senders.started_s), gate.requests_per_minute))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return found
+
+    assert run(scenario()) == [(2, 30), (5, 30), (5, 12), (7, 12)]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from venice_watch.config.model import Config
     from venice_watch.daemon import Progress, Summary
+    from venice_watch.daemon.reload import Load
+    from venice_watch.service.logs import LogRedactor
 
 SOME_FAILED = 1
 UNREACHABLE = 69
@@ -27,12 +29,24 @@ LATER = 75
 @config_option
 @log_options
 def run_command(config_path: Path | None, log_level: str, log_format: str) -> None:
-    """Watch the folders and work until stopped (SIGTERM finishes what is under way)."""
+    """Watch the folders and work until stopped.
+
+    SIGTERM finishes what is under way; SIGHUP reads the configuration again.
+    """
     import faulthandler
 
+    from venice_watch.service.logs import LogRedactor
+
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log then says where it hung
-    config, key, log = _begin(config_path, log_level, log_format)
-    asyncio.run(_run(config, key, log))
+    redactor = LogRedactor(())
+    config, key, log = _begin(config_path, log_level, log_format, redactor)
+
+    def load() -> "tuple[Config, str]":
+        loaded, its_key = _load(config.path)
+        redactor.add([its_key])
+        return loaded, its_key
+
+    asyncio.run(_run(config, key, log, load))
 
 
 @click.command("once", short_help="Do what waits now, then exit.")
@@ -51,20 +65,29 @@ def once_command(config_path: Path | None, log_level: str, log_format: str) -> N
     raise click.exceptions.Exit(exit_code(summary))
 
 
-def _begin(
-    config_path: Path | None, log_level: str, log_format: str
-) -> "tuple[Config, str, FilteringBoundLogger]":
+def _load(config_path: Path | None) -> "tuple[Config, str]":
     from venice_watch.cli.key import read_key
     from venice_watch.cli.options import load_config
-    from venice_watch.service.logs import configure
 
     config = load_config(config_path)
-    key = read_key(config.api.key_file, os.environ)
+    return config, read_key(config.api.key_file, os.environ)
+
+
+def _begin(
+    config_path: Path | None,
+    log_level: str,
+    log_format: str,
+    redactor: "LogRedactor | None" = None,
+) -> "tuple[Config, str, FilteringBoundLogger]":
+    from venice_watch.service.logs import configure
+
+    config, key = _load(config_path)
     return (
         config,
         key,
         configure(
             secrets=(key,),
+            redactor=redactor,
             level=log_level,
             style=log_format,
             colours=not os.environ.get("NO_COLOR"),
@@ -72,14 +95,14 @@ def _begin(
     )
 
 
-async def _run(config: "Config", key: str, log: "FilteringBoundLogger") -> None:
+async def _run(config: "Config", key: str, log: "FilteringBoundLogger", load: "Load") -> None:
     from venice_watch.clock import SystemClock
     from venice_watch.daemon import opened
     from venice_watch.service.systemd import Notifier
 
     clock, notifier = SystemClock(), Notifier(os.environ)
     async with opened(
-        config, key, command="run", clock=clock, log=log, notifier=notifier
+        config, key, command="run", clock=clock, log=log, notifier=notifier, load=load
     ) as daemon:
         await daemon.run()
     log.info("daemon.stopped")

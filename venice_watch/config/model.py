@@ -351,3 +351,7 @@ class Config(ConfigFile):
     """A checked configuration and the file it came from."""
 
     path: Path
+
+    def folders_by_name(self) -> dict[str, Folder]:
+        """Return the folders, each under its name."""
+        return {folder.name: folder for folder in self.folders}

@@ -1,17 +1,20 @@
 """Whether the balance will cover what waits: looked at now and then, told once."""
 
+from collections.abc import Callable
+
 from venice_watch.pipeline.passage import Parts, Shortfall
 from venice_watch.venice.figures import read_credit
 
 LOOK_S = 5.0  # at least between two looks
 
 
-async def keep_watched(parts: Parts) -> None:
+async def keep_watched(current: Callable[[], Parts]) -> None:
     """Compare the balance with what waits whenever the API tells another, until cancelled."""
     while True:
+        parts = current()
         await parts.account.balance_told.wait()
         parts.account.balance_told.clear()
-        await look(parts)
+        await look(current())
         await parts.clock.sleep(LOOK_S)
 
 

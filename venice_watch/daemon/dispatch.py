@@ -36,6 +36,11 @@ class Dispatcher:
         self._begun: Counter[str] = Counter()  # when a folder had its last turn: a number
         self._turns = itertools.count(1)
 
+    def adopt(self, parts: Parts, folders: Mapping[str, Folder]) -> None:
+        """Begin what is begun from now on by another configuration."""
+        self._parts, self._folders = parts, folders
+        self.wake.set()
+
     def stop(self) -> None:
         """Begin nothing more."""
         self.stopping.set()
@@ -48,17 +53,18 @@ class Dispatcher:
         while not self.stopping.is_set():
             self.wake.clear()
             self.stirred.set()
+            parts, folders = self._parts, self._folders
             job = await self._unless_stopping(self._claim())
             if job is None:
                 if until is not None and await self._unless_stopping(until()):
                     return
                 await self._unless_stopping(self._wait_for_work())
                 continue
-            folder = self._folders[job.folder]
+            folder = folders[job.folder]  # as it was when this was claimed
             self._busy[folder.name] += 1
             self._begun[folder.name] = next(self._turns)
             self.in_hand.add(job.id)
-            task = group.create_task(self._work(folder, job))
+            task = group.create_task(self._work(parts, folder, job))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
@@ -145,7 +151,7 @@ class Dispatcher:
             async with asyncio.timeout(min(waits_s, default=None)):
                 await self.wake.wait()
 
-    async def _work(self, folder: Folder, job: Job) -> None:
+    async def _work(self, parts: Parts, folder: Folder, job: Job) -> None:
         counters = [self._busy]
 
         def on_sent() -> None:
@@ -155,10 +161,10 @@ class Dispatcher:
             self.wake.set()
 
         try:
-            await line.work(self._parts, folder, job, on_sent)
+            await line.work(parts, folder, job, on_sent)
         except Exception:
             # what is under way elsewhere is paid for, and must not be cut off by this
-            self._parts.log.exception("job.bug", folder=folder.name, path=job.path)
+            parts.log.exception("job.bug", folder=folder.name, path=job.path)
         finally:
             self.in_hand.discard(job.id)
             counters.pop()[folder.name] -= 1

@@ -82,7 +82,12 @@ class Health:
     """Keeps systemd told; made by the daemon."""
 
     def __init__(
-        self, parts: Parts, notifier: Notifier, *, threads: FileThreads, stirred: asyncio.Event
+        self,
+        parts: Callable[[], Parts],  # another configuration makes others
+        notifier: Notifier,
+        *,
+        threads: FileThreads,
+        stirred: asyncio.Event,
     ) -> None:
         self._parts = parts
         self._notifier = notifier
@@ -98,7 +103,7 @@ class Health:
         """Tell systemd how things stand until cancelled; at once done where there is none."""
         if not self._notifier.listening:
             return
-        clock, every_s = self._parts.clock, self._notifier.watchdog_s
+        clock, every_s = self._parts().clock, self._notifier.watchdog_s
         ping_at = clock.monotonic()
         try:
             while True:
@@ -118,11 +123,11 @@ class Health:
     async def _wait(self, ping_s: float | None) -> None:
         """Wait for the next ping, or for news, which come a few seconds apart at least."""
         if self._hang is not None:
-            await self._parts.clock.sleep(HANG_LOOK_S)
+            await self._parts().clock.sleep(HANG_LOOK_S)
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if ping_s is None else max(0.0, ping_s)):
-                await self._parts.clock.sleep(STATUS_S)
+                await self._parts().clock.sleep(STATUS_S)
                 await self._stirred.wait()
         self._stirred.clear()
 
@@ -130,7 +135,7 @@ class Health:
         """Ask the ledger how things stand; None while it does not answer."""
         if self._question is None:
             self._question = asyncio.create_task(self._describe())
-            self._asked_at = self._parts.clock.monotonic()
+            self._asked_at = self._parts().clock.monotonic()
             await asyncio.wait({self._question}, timeout=ANSWER_S)
         if not self._question.done():
             return None
@@ -138,7 +143,7 @@ class Health:
         return question.result()
 
     async def _describe(self) -> str:
-        parts = self._parts
+        parts = self._parts()
         today = current(
             Limit(folder=None, period=Period.DAY, microusd=0), parts.clock.now()
         )  # what was spent, whatever may be
@@ -156,7 +161,7 @@ class Health:
 
     def _judge(self) -> None:
         """Find out whether anything hangs, and say so once."""
-        parts, now = self._parts, self._parts.clock.monotonic()
+        parts, now = self._parts(), self._parts().clock.monotonic()
         # while its disk is in trouble the ledger makes everybody wait, and says so itself
         excused = parts.ledger.trouble is not None
         silent = {} if excused else report.silent_s(parts)

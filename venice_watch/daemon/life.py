@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from structlog.typing import FilteringBoundLogger
@@ -24,17 +25,18 @@ from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.health import FileThreads, Health
+from venice_watch.daemon.reload import Reloader
 from venice_watch.daemon.report import Progress, Summary
+from venice_watch.daemon.watchers import Watchers
+from venice_watch.errors import VeniceWatchError
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
 from venice_watch.intake.look import ignore_lease_breaks
 from venice_watch.intake.mounts import ACCEPTANCE
-from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Job
 from venice_watch.ledger import Ledger
 from venice_watch.parameters import Contract
 from venice_watch.pipeline import line
-from venice_watch.pipeline.consider import rules_digest
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
 from venice_watch.service.logs import lead_threads
@@ -42,15 +44,32 @@ from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
 from venice_watch.venice.gate import FAILURES_IN_A_ROW_MAX, FAILURES_WINDOW_S, WINDOW_S, Gate
+from venice_watch.venice.limits import Limits
 
 SPOOL_NAME = "spool"
 THREADS_MAX = 64  # for files: a hung share keeps some of them
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 330.0  # for requests under way at the end: longer than the longest one may take
 OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
 READY_S = 20.0  # for the inboxes to be watched before READY is sent all the same
+
+
+def limits_of(config: Config) -> Limits:
+    """Return what a configuration allows the gate."""
+    return Limits(
+        concurrency=config.api.concurrency,
+        folders={one.name: one.concurrency for one in config.folders if one.concurrency},
+        requests_per_minute=config.api.requests_per_minute,
+        priorities={one.name: one.priority for one in config.folders},
+    )
+
+
+def contract_of(config: Config) -> Contract | None:
+    """Return the configured contract, or None where it is to be found out."""
+    chosen = config.api.contract
+    return None if chosen is ContractChoice.AUTO else Contract(chosen.value)
 
 
 class Daemon:
@@ -65,53 +84,42 @@ class Daemon:
         clock: Clock,
         log: FilteringBoundLogger,
         notifier: Notifier,
+        reloader: Reloader | None = None,
     ) -> None:
-        self._config = config
+        self._reloader = reloader
+        self._reload_wanted = asyncio.Event()
         self._ledger = ledger
         self._clock = clock
         self._log = log
         self._notifier = notifier
-        self._folders = {folder.name: folder for folder in config.folders}
+        self._folders = config.folders_by_name()
         self._wake = asyncio.Event()
-        self._gate = Gate(
-            clock=clock,
-            concurrency=config.api.concurrency,
-            folder_limits={
-                folder.name: folder.concurrency
-                for folder in config.folders
-                if folder.concurrency is not None
-            },
-            requests_per_minute=config.api.requests_per_minute,
-            priorities={folder.name: folder.priority for folder in config.folders},
-        )
-        chosen = config.api.contract
+        self._owed_wake = asyncio.Event()  # an inbox is back: what it owes can be put away
+        self._gate = Gate(clock=clock, limits=limits_of(config))
         self._account = Account(
             client,
             self._gate,
-            contract=None if chosen is ContractChoice.AUTO else Contract(chosen.value),
+            contract=contract_of(config),
             clock=clock,
             log=log,
             prices=config.api.prices.by_name(),
             before_question=lambda: ledger.note_question(now=clock.now()),
         )
-        self._trackers = {
-            folder.name: Tracker(
-                folder,
-                rules_digest=rules_digest(config, folder),
-                ledger=ledger,
-                clock=clock,
-                log=log,
-                on_arrival=self._wake.set,
-            )
-            for folder in config.folders
-        }
+        self._watchers = Watchers(
+            config,
+            ledger=ledger,
+            clock=clock,
+            log=log,
+            on_arrival=self._wake.set,
+            on_return=self._owed_wake.set,
+        )
         self._parts = Parts(
             config=config,
             ledger=ledger,
             client=client,
             gate=self._gate,
             account=self._account,
-            trackers=self._trackers,
+            trackers=self._watchers.by_folder,
             spool=config.state_dir / SPOOL_NAME,
             spool_lock=asyncio.Lock(),
             in_line={},
@@ -124,7 +132,10 @@ class Daemon:
         self._dispatcher = Dispatcher(self._parts, self._folders, wake=self._wake)
         self._threads = FileThreads(THREADS_MAX, clock)
         self._health = Health(
-            self._parts, notifier, threads=self._threads, stirred=self._dispatcher.stirred
+            lambda: self._parts,
+            notifier,
+            threads=self._threads,
+            stirred=self._dispatcher.stirred,
         )
 
     # --- running ---------------------------------------------------------------------------------
@@ -134,12 +145,13 @@ class Daemon:
         await self._recover()
         with self._signals():
             async with asyncio.TaskGroup() as group:
-                helpers = [group.create_task(tracker.run()) for tracker in self._trackers.values()]
-                helpers.append(group.create_task(self._account.run()))
+                self._watchers.begin(group)
+                helpers = [group.create_task(self._account.run())]
                 helpers.append(group.create_task(self._account.keep_current()))
-                helpers.append(group.create_task(balance.keep_watched(self._parts)))
+                helpers.append(group.create_task(balance.keep_watched(lambda: self._parts)))
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
+                helpers.append(group.create_task(self._keep_reloaded(group)))
                 await self._dispatcher.run(group, until=None)
                 await self._drain(helpers)
         return await report.summarise(self._parts, {})
@@ -151,12 +163,13 @@ class Daemon:
             async with asyncio.TaskGroup() as group:
                 helpers = [
                     group.create_task(self._account.run()),
-                    group.create_task(balance.keep_watched(self._parts)),
+                    group.create_task(balance.keep_watched(lambda: self._parts)),
                 ]
                 if show is not None:
                     helpers.append(group.create_task(self._keep_showing(show)))
                 scans = [
-                    group.create_task(tracker.run_once()) for tracker in self._trackers.values()
+                    group.create_task(tracker.run_once())
+                    for tracker in self._watchers.by_folder.values()
                 ]
                 asked = group.create_task(self._account.wait_asked())
                 for task in (*scans, asked):
@@ -188,19 +201,17 @@ class Daemon:
     async def _recover(self) -> None:
         ignore_lease_breaks()
         lead_threads(self._log)
-        spool = self._config.state_dir / SPOOL_NAME
+        spool = self._parts.spool
         # a share that hangs holds up its own folder's files, not everybody's
         asyncio.get_running_loop().set_default_executor(self._threads)
-        for folder in self._config.folders:
+        for folder in self._parts.config.folders:
             await self._clear_leftovers(folder)
         now = self._clock.now()
         sent = await self._ledger.sent_since(now - WINDOW_S)
         failed = await self._ledger.failed_since(now - FAILURES_WINDOW_S)
         self._gate.remember([now - at for at in sent], [now - at for at in failed])
         await line.recover(self._parts, self._folders)
-        for name, count in (await self._ledger.counts()).items():
-            if name not in self._folders and report.active(count):
-                self._log.warning("folder.unknown", folder=name, jobs=report.active(count))
+        await self._tell_of_unknown()
         keep = await self._ledger.spooled()
         try:
             await asyncio.to_thread(clear_spool, spool, frozenset(keep))
@@ -208,7 +219,7 @@ class Daemon:
             self._log.warning("leftovers.stay", folder=SPOOL_NAME, error=str(exc))
 
     async def _clear_leftovers(self, folder: Folder) -> None:
-        if (await self._trackers[folder.name].root.look()) is not None:
+        if (await self._watchers.by_folder[folder.name].root.look()) is not None:
             # where it was mounted is remembered anew: the word was for once, not for ever
             with contextlib.suppress(OSError):
                 await asyncio.to_thread((folder.inbox / ACCEPTANCE).unlink)
@@ -224,15 +235,18 @@ class Daemon:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in STOP_SIGNALS:
+        for number in SIGNALS:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             yield
         finally:
-            for number in STOP_SIGNALS:
+            for number in SIGNALS:
                 loop.remove_signal_handler(number)
 
     def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP and self._reloader is not None:
+            self._reload_wanted.set()
+            return
         if self._dispatcher.stopping.is_set() and number == signal.SIGINT:
             # the second Ctrl-C of somebody who does not want to wait: what is under way is
             # written down as in doubt at the next start
@@ -248,12 +262,13 @@ class Daemon:
         await self._gate.close()
         if self._dispatcher.tasks:
             self._log.info("daemon.draining", under_way=len(self._dispatcher.tasks))
-            longest_s = self._config.api.timeouts.total_s + 30.0
+            longest_s = self._parts.config.api.timeouts.total_s + 30.0
             _, late = await asyncio.wait(self._dispatcher.tasks, timeout=max(GRACE_S, longest_s))
             for task in late:
                 task.cancel()
         for helper in helpers:
             helper.cancel()
+        await self._watchers.end()
         self._parts.workers.shutdown(wait=False, cancel_futures=True)
 
     async def _is_done(self, beginnings: Sequence[asyncio.Task[Any]]) -> bool:
@@ -282,19 +297,76 @@ class Daemon:
             for name, count in counts.items()
             if name in self._folders
             and name not in tally.held
-            and not self._trackers[name].root.away
+            and not self._watchers.by_folder[name].root.away
         )
+
+    # --- another configuration -------------------------------------------------------------------
+
+    async def _keep_reloaded(self, group: asyncio.TaskGroup) -> None:
+        while True:
+            await self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            self._notifier.reloading()
+            try:
+                await self._reload(group)
+            except VeniceWatchError as exc:
+                self._log.error(
+                    "config.refused", error=str(exc), next="what holds is the one from before"
+                )
+            self._notifier.send(READY=1)
+
+    async def _reload(self, group: asyncio.TaskGroup) -> None:
+        """Go by the file as it is now; what is under way goes on by what held when it began."""
+        assert self._reloader is not None, "only `run` reloads"
+        loaded = await self._reloader.load(self._parts.config)
+        client = self._reloader.client_for(loaded)
+        change = await self._watchers.adopt(loaded.config)
+        before = self._parts
+        self._parts = replace(
+            before, config=loaded.config, client=client, trackers=self._watchers.by_folder
+        )
+        before.tally.forget_holds()
+        self._folders = loaded.config.folders_by_name()
+        for name in change.added:
+            await self._clear_leftovers(self._folders[name])
+        self._watchers.begin(group)
+        self._gate.adopt(limits_of(loaded.config))
+        await self._account.adopt(
+            client,
+            contract=contract_of(loaded.config),
+            prices=loaded.config.api.prices.by_name(),
+            ask=loaded.asks_anew,
+        )
+        self._dispatcher.adopt(self._parts, self._folders)
+        self._log.info(
+            "config.reloaded",
+            file=str(loaded.config.path),
+            added=change.added,
+            removed=change.removed,
+            changed=change.changed,
+        )
+        await self._tell_of_unknown()
+
+    async def _tell_of_unknown(self) -> None:
+        for name, count in (await self._ledger.counts()).items():
+            if name not in self._folders and report.active(count):
+                self._log.warning("folder.unknown", folder=name, jobs=report.active(count))
 
     # --- beside the work -------------------------------------------------------------------------
 
     async def _keep_owed(self) -> None:
         while True:
-            await self._clock.sleep(OWED_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(OWED_S):
+                    await self._owed_wake.wait()
+            self._owed_wake.clear()
             await line.put_owed_away(self._parts, self._folders, without=self._dispatcher.in_hand)
 
     async def _keep_notified(self) -> None:
         """Tell systemd that the loop turns, and how things stand."""
-        watching = [asyncio.create_task(one.wait_begun()) for one in self._trackers.values()]
+        watching = [
+            asyncio.create_task(one.wait_begun()) for one in self._watchers.by_folder.values()
+        ]
         # a share that hangs must not keep the others from being called ready
         await asyncio.wait(watching, timeout=READY_S)
         self._notifier.send(READY=1, STATUS="watching")

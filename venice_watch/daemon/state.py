@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config
 from venice_watch.daemon.life import SPOOL_NAME, Daemon
+from venice_watch.daemon.reload import Load, Reloader, client_for
 from venice_watch.errors import StateUnusableError
 from venice_watch.intake.mounts import NETWORK, file_system_of
 from venice_watch.ledger import FILE_NAME
@@ -17,7 +18,6 @@ from venice_watch.ledger.sqlite import SqliteLedger
 from venice_watch.service.control import serving
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
-from venice_watch.venice.client import VeniceClient
 
 
 @contextlib.asynccontextmanager
@@ -29,8 +29,12 @@ async def opened(
     clock: Clock,
     log: FilteringBoundLogger,
     notifier: Notifier,
+    load: Load | None = None,
 ) -> AsyncIterator[Daemon]:
-    """Yield a daemon that holds the state folder's lock, its ledger and a connection pool."""
+    """Yield a daemon that holds the state folder's lock, its ledger and a connection pool.
+
+    `load` reads the configuration again, where SIGHUP is to do that.
+    """
     prepare_state(config.state_dir)
     with locked(config.state_dir, command):
         async with (
@@ -38,17 +42,24 @@ async def opened(
                 config.state_dir / FILE_NAME,
                 on_trouble=lambda trouble: _report_ledger(log, trouble),
             ) as ledger,
-            VeniceClient.for_api(config.api, key, connections_max=config.api.concurrency) as client,
+            client_for(config.api, key) as client,
+            contextlib.AsyncExitStack() as stack,
         ):
+            reloader = None if load is None else Reloader(load, config, key, client)
             daemon = Daemon(
-                config, ledger=ledger, client=client, clock=clock, log=log, notifier=notifier
+                config,
+                ledger=ledger,
+                client=client,
+                clock=clock,
+                log=log,
+                notifier=notifier,
+                reloader=reloader,
             )
-            async with contextlib.AsyncExitStack() as stack:
-                try:
-                    await stack.enter_async_context(serving(config.state_dir, daemon.answer))
-                except OSError as exc:  # a file system without sockets: `status` says less
-                    log.warning("control.unavailable", error=str(exc))
-                yield daemon
+            try:
+                await stack.enter_async_context(serving(config.state_dir, daemon.answer))
+            except OSError as exc:  # a file system without sockets: `status` says less
+                log.warning("control.unavailable", error=str(exc))
+            yield daemon
 
 
 def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:

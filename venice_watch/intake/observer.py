@@ -7,6 +7,7 @@ narrowed, because our own reading makes events too and would overflow the queue 
 import asyncio
 import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -59,20 +60,27 @@ class NativeObserver:
         self._overflowed = False
         self._observer: BaseObserver | None = None
         self._identity: tuple[int, int] | None = None
+        self._lock = threading.Lock()  # who is cancelled while it starts stops it all the same
+        self._stopped = False
 
     def start(self, *, recursive: bool) -> None:
         """Begin to watch; blocks while the tree is walked. Raises OSError at the limits."""
-        self._identity = _identify(self._root)
-        # from here on it has descriptors and a thread, whether or not the rest succeeds
-        self._observer = observer = Observer()
-        observer.schedule(
-            _Handler(self._take), self._root, recursive=recursive, event_filter=EVENTS
-        )
-        observer.start()
+        with self._lock:
+            if self._stopped:
+                return
+            self._identity = _identify(self._root)
+            # from here on it has descriptors and a thread, whether or not the rest succeeds
+            self._observer = observer = Observer()
+            observer.schedule(
+                _Handler(self._take), self._root, recursive=recursive, event_filter=EVENTS
+            )
+            observer.start()
 
     def stop(self) -> None:
-        """End watching; blocks for a moment."""
-        observer, self._observer = self._observer, None
+        """End watching for good; blocks for a moment."""
+        with self._lock:
+            self._stopped = True
+            observer, self._observer = self._observer, None
         if observer is not None:
             with contextlib.suppress(Exception):  # stop() raises what killed its threads
                 observer.stop()

@@ -64,6 +64,10 @@ class InboxRoot:
             self.report(f"{self._path}: {exc.strerror}", away=True)
         return self._last
 
+    def is_at(self, identity: tuple[int, int] | None) -> bool:
+        """Tell whether the last look found this folder; None: none was looked through yet."""
+        return identity is None or (self._last is not None and self._last.identity == identity)
+
     async def is_another(self) -> bool:
         """Tell whether a mount has changed meanwhile, and the inbox is another one for it."""
         if not self._mounts_changed:

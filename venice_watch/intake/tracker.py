@@ -28,9 +28,9 @@ from venice_watch.ledger import Ledger
 EXAMINED_AT_ONCE = 256  # files looked at in one trip to a thread, enqueued in one transaction
 RESCAN_SHARE = 10  # a scan takes at most a tenth of the time
 POLLING_RESCAN_S = 3.0  # where events cannot be trusted
-TROUBLE_LOOK_S = (1.0, 120.0)  # between these, doubling, while a file cannot be opened
+BUG_S = 1.0  # of rest after one
 UNFINISHED_TOLD_S = 20.0  # before it is said that a file's end does not come
-REFUSED_LOOK_S = 1.0  # the earlier version at that path is still on its way
+SOON_S = 1.0  # after a file that was expected was not there
 
 
 class Tracker:
@@ -45,6 +45,7 @@ class Tracker:
         clock: Clock,
         log: FilteringBoundLogger,
         on_arrival: Callable[[], None],
+        on_return: Callable[[], None],
     ) -> None:
         self.folder = folder
         self.moved_at: float | None = None  # the last step of a walk (monotonic); None: at rest
@@ -55,6 +56,7 @@ class Tracker:
         self._clock = clock
         self._log = log.bind(folder=folder.name)
         self._on_arrival = on_arrival
+        self._on_return = on_return
         self._known: dict[str, Signature] = {}
         self._ignored: dict[str, Signature] = {}
         self._pending: dict[str, Pending] = {}
@@ -64,7 +66,7 @@ class Tracker:
         self._identity: tuple[int, int] | None = None  # of the folder that was scanned last
         self._wake = asyncio.Event()
         self._begun = asyncio.Event()
-        self._rescan_at = 0.0
+        self._rescan_at = self._rest_until = 0.0
         self.root = InboxRoot(folder.inbox, ledger, log=self._log, wake=self._wake.set)
         self.watch = Keeper(folder, clock=clock, log=self._log, wake=self._wake.set)
 
@@ -82,7 +84,8 @@ class Tracker:
         """Forget what was known of a file: it left, or another version stands there."""
         self._known.pop(path, None)
         self.watch.expect(path)
-        self._rescan_at = min(self._rescan_at, self._clock.monotonic() + REFUSED_LOOK_S)
+        soon = max(self._clock.monotonic() + SOON_S, self._rest_until)
+        self._rescan_at = min(self._rescan_at, soon)
         self._wake.set()
 
     def stays(self, path: str, signature: Signature) -> None:
@@ -92,6 +95,10 @@ class Tracker:
     def left(self, path: str) -> None:
         """Forget a file that was moved out of the inbox."""
         self._known.pop(path, None)
+
+    def is_hidden(self, path: str) -> bool:
+        """Tell whether a known file is out of sight because another folder stands at the inbox."""
+        return path in self._hidden or not self.root.is_at(self._identity)
 
     async def wait_begun(self) -> None:
         """Wait until the inbox is watched: what is dropped from now on is announced."""
@@ -112,7 +119,7 @@ class Tracker:
                 except Exception:  # noqa: BLE001 - the watch goes on
                     # one odd file must not end the watch over all others
                     self._log.exception("folder.bug")
-                    await self._clock.sleep(TROUBLE_LOOK_S[0])
+                    await self._clock.sleep(BUG_S)
                 self.moved_at = None
                 await self._wait_due()
         finally:
@@ -192,7 +199,8 @@ class Tracker:
         if not self.watch.native or self.root.trouble is not None:
             wanted_s = min(wanted_s, POLLING_RESCAN_S)
         ended_at = self._clock.monotonic()
-        self._rescan_at = ended_at + max(wanted_s, RESCAN_SHARE * (ended_at - started_at))
+        self._rest_until = ended_at + RESCAN_SHARE * (ended_at - started_at)
+        self._rescan_at = max(ended_at + wanted_s, self._rest_until)
 
     def _scan(self) -> tuple[look.Survey, tuple[int, int]]:
         return look.scan(self.folder.inbox, **self._how), identify(self.folder.inbox)
@@ -201,6 +209,7 @@ class Tracker:
         """Compare a whole scan with what is remembered; return how long it may be to the next."""
         if self.root.trouble is not None:
             self._on_arrival()  # its jobs have waited
+            self._on_return()
             for entry in self._pending.values():  # what could not be opened may be mended too
                 entry.look_at = 0.0 if entry.troubles else entry.look_at
         self.root.report("; ".join(survey.troubles[:3]) or None)
@@ -222,6 +231,7 @@ class Tracker:
             # something else stands there: look at it, conclude nothing about the rest
             self._log.warning("folder.remounted", inbox=str(self.folder.inbox))
             self._hidden = self._known.keys() - survey.files.keys()
+            self._on_return()
         elif survey.complete:
             self._hidden -= survey.files.keys()
             await self._forget_absent(survey)
@@ -308,16 +318,15 @@ class Tracker:
             del self._pending[path]
             return None
         if isinstance(sample, OSError):
-            self._back_off(path, entry, sample)
+            if entry.troubles == 0:
+                self._log.warning("file.unreadable", path=path, error=sample.strerror)
+            entry.not_opened(sample.strerror, self._clock.monotonic())
             return None
         if (known := self._known.get(path)) is not None and known.is_version(sample.signature):
             del self._pending[path]  # it is what was dealt with
             return None
         now = self._clock.monotonic()
-        if sample.signature != entry.signature:
-            entry.signature, entry.changed_at = sample.signature, now
-            entry.told = entry.announced = False
-        entry.troubles = 0
+        entry.opened(sample.signature, now)
         if not sample.candidate and self.folder.unknown_files is UnknownFiles.IGNORE:
             del self._pending[path]
             self._ignored[path] = sample.signature
@@ -369,14 +378,6 @@ class Tracker:
             incomplete_after_s = min(incomplete_after_s, self.folder.settle_s)
         return settle.Policy(settle_s=self.folder.settle_s, incomplete_after_s=incomplete_after_s)
 
-    def _back_off(self, path: str, entry: Pending, error: OSError) -> None:
-        low_s, high_s = TROUBLE_LOOK_S
-        if entry.troubles == 0:
-            self._log.warning("file.unreadable", path=path, error=error.strerror)
-        entry.look_at = self._clock.monotonic() + min(high_s, low_s * 2.0**entry.troubles)
-        entry.troubles += 1
-        entry.blocked = f"it cannot be opened: {error.strerror}"
-
     async def _hand_over(self, arrivals: list[Arrival]) -> None:
         if not arrivals:
             return
@@ -389,7 +390,6 @@ class Tracker:
                 del self._pending[arrival.path]
                 self._known[arrival.path] = arrival.signature
             else:
-                entry.look_at = self._clock.monotonic() + REFUSED_LOOK_S
-                entry.blocked = "an earlier version of it is on its way"
+                entry.not_taken(self._clock.monotonic())
         if any(added):
             self._on_arrival()

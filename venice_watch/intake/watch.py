@@ -57,6 +57,7 @@ class Keeper:
         self._begun = False  # `once` looks, and watches nothing
         self._kind = "unknown"
         self._observer: NativeObserver | None = None
+        self._starting: NativeObserver | None = None
         self._identity: tuple[int, int] | None = None  # of what is watched
         self._attach_at = 0.0
         self._failures = 0
@@ -116,8 +117,9 @@ class Keeper:
     async def detach(self) -> None:
         """End the watch."""
         self.pause()
-        if self._observer is not None:
-            observer, self._observer = self._observer, None
+        ending = [one for one in (self._observer, self._starting) if one is not None]
+        self._observer = self._starting = None
+        for observer in ending:
             await asyncio.to_thread(observer.stop)
 
     def pause(self) -> None:
@@ -142,13 +144,13 @@ class Keeper:
         observer = NativeObserver(self._folder.inbox, asyncio.get_running_loop(), self._wake)
         self._identity = standing.identity
         self._distrusted = False
+        self._starting = observer
         try:
             await asyncio.to_thread(observer.start, recursive=self._folder.recursive)
         except (OSError, RuntimeError) as exc:  # the kernel's limits, or no more threads
-            await asyncio.to_thread(observer.stop)
             await self._give_up(say(exc))
         else:
-            self._observer = observer
+            self._observer, self._starting = observer, None
 
     async def _give_up(self, why: str, *, wait_s: float | None = None) -> None:
         """Let the inbox be scanned instead, and try again later."""

@@ -66,11 +66,11 @@ class Tally:
     spent_microusd: int = 0
     held: dict[str, Hold] = field(default_factory=dict)  # by folder
     stuck: dict[int, str] = field(default_factory=dict)  # job: why its original stays
+    hidden: set[int] = field(default_factory=set)  # jobs whose original waits for its inbox
     held_images: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     undelivered: dict[tuple[str, str], str] = field(default_factory=dict)  # folder, path: why
     unwritten: dict[int, str] = field(default_factory=dict)  # attempt: why its result is in memory
     budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
-
     shortfall: Shortfall | None = None  # that was said
 
     def settle(self, folder: str, path: str) -> None:
@@ -83,6 +83,11 @@ class Tally:
         hold = self.held.get(folder)
         if hold is not None and hold.refused:
             del self.held[folder]
+
+    def forget_holds(self) -> None:
+        """Let everything that waits for a person try again: there is another configuration."""
+        self.held.clear()
+        self.held_images.clear()
 
     def lift_budgets(self) -> None:
         """Let folders whose budget was reached try again: money was given back."""

@@ -58,20 +58,32 @@ async def retire(parts: Parts, passage: Passage) -> None:
     except StaleError as exc:
         passage.log.warning("job.moved_on", error=str(exc))
     except (SourceGoneError, SourceChangedError, UnsafeSourceError) as exc:
-        if await tracker.root.look() is None:
-            _keep_owed(parts, passage, f"the inbox is away: {tracker.root.trouble}")
-            return
-        passage.log.warning("original.not_there", reason=str(exc))
-        parts.tally.stuck.pop(job.id, None)
-        nothing = replace(job, retire=Retire.NONE)
-        await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
-        tracker.look_again(job.path)
+        await _conclude(parts, passage, tracker, str(exc))
     except (OSError, VeniceWatchError) as exc:
         _keep_owed(parts, passage, str(exc))
     else:
         parts.tally.stuck.pop(job.id, None)
         if job.retire is not Retire.KEEP:
             tracker.left(job.path)
+
+
+async def _conclude(parts: Parts, passage: Passage, tracker: Tracker, reason: str) -> None:
+    """End an original's way where it is not there, unless its inbox is not there either."""
+    job, tally = passage.job, parts.tally
+    if await tracker.root.look() is None:
+        _keep_owed(parts, passage, f"the inbox is away: {tracker.root.trouble}")
+        return
+    tally.stuck.pop(job.id, None)
+    if tracker.is_hidden(job.path):
+        # no trouble: the folder that was there may never come back, and that is nobody's loss
+        if job.id not in tally.hidden:
+            passage.log.info("original.hidden", reason="another folder stands at the inbox")
+        tally.hidden.add(job.id)
+        return
+    passage.log.warning("original.not_there", reason=reason)
+    nothing = replace(job, retire=Retire.NONE)
+    await parts.ledger.retired(nothing, original_path=None, now=parts.clock.now())
+    tracker.look_again(job.path)
 
 
 def _keep_owed(parts: Parts, passage: Passage, why: str) -> None:

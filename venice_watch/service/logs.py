@@ -46,16 +46,21 @@ class LogRedactor(Redactor):
 def configure(
     *,
     secrets: Iterable[str] = (),
+    redactor: LogRedactor | None = None,
     level: str = "info",
     style: str = "auto",
     colours: bool = True,
     stream: TextIO | None = None,
 ) -> FilteringBoundLogger:
-    """Set the log up and return it; `style` is auto, console, logfmt or json."""
+    """Set the log up and return it; `style` is auto, console, logfmt or json.
+
+    `redactor`: one that the caller keeps, to add secrets that turn up later.
+    """
     stream = stream or sys.stderr
     if style == "auto":
         style = "console" if stream.isatty() else "logfmt"
-    redactor = LogRedactor(secrets)
+    redactor = redactor or LogRedactor(())
+    redactor.add(secrets)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

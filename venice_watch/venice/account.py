@@ -63,6 +63,7 @@ class Account:
         self._contract_lock = asyncio.Lock()
         self._endpoint_works = False  # the free one has answered well once
         self._probe_s = PROBE_S[0]
+        self._changed = asyncio.Event()  # the key, or where it is asked
         self._probe_wanted = asyncio.Event()
         self._probe_wanted.set()
 
@@ -130,6 +131,31 @@ class Account:
                 await self._find_contract()
             return self._contract_told
 
+    async def adopt(
+        self,
+        client: VeniceClient,
+        *,
+        contract: Contract | None,
+        prices: Mapping[str, int],
+        ask: bool,
+    ) -> None:
+        """Go by another configuration; `ask`: by another key or address, before any more is sent.
+
+        `contract`: the configured one, or None to find it out.
+        """
+        self._client = client
+        self._own_prices = prices
+        self._prices = {**self._charged, **prices}
+        was_found, self._finds_contract = self._finds_contract, contract is None
+        if contract is not None or ask or not was_found:
+            self.contract = contract
+        if ask or (self.contract is None and self._gate.halted is None):
+            self._probe_s = PROBE_S[0]
+            self._endpoint_works = False
+            await self._gate.halt("the configuration has changed; the API is asked again")
+            self._probe_wanted.set()
+            self._changed.set()
+
     # --- asking ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -138,13 +164,24 @@ class Account:
         while True:
             await self._probe_wanted.wait()
             if not first:
-                await self._clock.sleep(self._probe_s)
-                self._probe_s = min(PROBE_S[1], self._probe_s * 2)
+                await self._wait_to_probe()
             first = False
             self._probe_wanted.clear()  # before asking: a refusal meanwhile asks for another probe
             if not await self._try_probe():
                 self._probe_wanted.set()
             self._asked.set()
+
+    async def _wait_to_probe(self) -> None:
+        """Be patient, and more so each time, unless there is something new to ask with."""
+        sleeping = asyncio.ensure_future(self._clock.sleep(self._probe_s))
+        changed = asyncio.ensure_future(self._changed.wait())
+        self._probe_s = min(PROBE_S[1], self._probe_s * 2)
+        try:
+            await asyncio.wait((sleeping, changed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleeping.cancel()
+            changed.cancel()
+        self._changed.clear()
 
     async def keep_current(self) -> None:
         """Ask for contract and prices now and again, until cancelled."""

@@ -10,8 +10,7 @@ import contextlib
 import itertools
 import math
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import AsyncIterator, Iterable
 
 from venice_watch.clock import Clock
 from venice_watch.errors import VeniceWatchError
@@ -29,6 +28,7 @@ from venice_watch.outcome import (
     Unsent,
 )
 from venice_watch.venice.headers import Allowance
+from venice_watch.venice.limits import Limits
 from venice_watch.venice.window import SlidingWindow
 
 WINDOW_S = 62.0  # N requests in any 62 s keep N in any 60 s, jitter on the way included
@@ -84,24 +84,13 @@ class Turn:
 
 
 class Gate:
-    """Gives turns to send; `folder_limits` are the folders' own limits within the total."""
+    """Gives turns to send."""
 
-    def __init__(
-        self,
-        *,
-        clock: Clock,
-        concurrency: int,
-        folder_limits: Mapping[str, int],
-        requests_per_minute: int | None,
-        priorities: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, *, clock: Clock, limits: Limits) -> None:
         self._clock = clock
-        self._ceiling = concurrency
-        self._allowed = float(concurrency)  # adapts below the ceiling
-        self._folder_limits = folder_limits
-        self._priorities = priorities
-        self._fixed_rate = requests_per_minute is not None
-        self._rate = requests_per_minute  # None: not limited, as far as is known
+        self._limits = limits
+        self._allowed = float(limits.concurrency)  # adapts below the ceiling
+        self._rate = limits.requests_per_minute  # None: not limited, as far as is known
         self._sent = SlidingWindow(WINDOW_S)
         self._failed = SlidingWindow(FAILURES_WINDOW_S)  # free questions included
         self._struck_at = -math.inf  # when an image's request failed last
@@ -170,7 +159,7 @@ class Gate:
 
         Whoever sends says so by `use`, before the first byte.
         """
-        waiter = _Waiter(folder, (-self._priorities.get(folder, 0), next(self._numbers)))
+        waiter = _Waiter(folder, (-self._limits.priorities.get(folder, 0), next(self._numbers)))
         bisect.insort(self._waiting, waiter, key=lambda one: one.rank)
         try:
             while (wait_s := self._wait_s(waiter)) != 0:
@@ -273,7 +262,7 @@ class Gate:
         return forgotten_s if now >= until else min(until - now, forgotten_s or math.inf)
 
     def _has_room(self, waiter: _Waiter) -> bool:
-        limit = self._folder_limits.get(waiter.folder)
+        limit = self._limits.folders.get(waiter.folder)
         return limit is None or self._in_flight[waiter.folder] < limit
 
     def _tell(self) -> None:
@@ -291,9 +280,18 @@ class Gate:
         for age_s in failed_ages_s:
             self._failed.add(now - max(0.0, age_s))
 
+    def adopt(self, limits: Limits) -> None:
+        """Go by other limits from now on; what was learned of rate and failures stays."""
+        if self._allowed >= self._limits.concurrency:
+            self._allowed = float(limits.concurrency)  # nothing has lowered it
+        self._allowed = min(self._allowed, limits.concurrency)
+        self._rate = limits.requests_per_minute or self._rate
+        self._limits = limits
+        self._tell()
+
     async def learn_rate(self, requests_per_minute: int | None) -> None:
         """Keep to the rate that the API names, unless the configuration fixed one."""
-        if not self._fixed_rate and requests_per_minute != self._rate:
+        if self._limits.requests_per_minute is None and requests_per_minute != self._rate:
             self._rate = requests_per_minute
             self._tell()
 
@@ -325,7 +323,7 @@ class Gate:
         match outcome:
             case Succeeded():
                 self._note_answer(begun_at)
-                self._allowed = min(self._ceiling, self._allowed + 1 / self._allowed)
+                self._allowed = min(self._limits.concurrency, self._allowed + 1 / self._allowed)
             case Rejected():
                 self._note_answer(begun_at)
             case AccountRefused():
