@@ -53,6 +53,25 @@ assert seccomp.seccomp_load(filter) == 0
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+# Has a picture decoded in a process of its own, with its limits and its lent memory.
+DECODES = """\
+import io
+from PIL import Image
+from venice_watch.images import channel
+from venice_watch.images.workshop import Workshop
+out = io.BytesIO()
+Image.effect_noise((400, 300), 80).save(out, "TIFF")
+shop = Workshop(1)
+with channel.lent(out.getvalue()) as lent:
+    found = shop.run("probe", [lent], cpu_s=20, check_pixels_max=10**6).facts
+    options = {"width": 200, "height": 150, "frame": 0, "check": True}
+    made = shop.run(
+        "prepare", [lent], cpu_s=20, bytes_max=10**6, probe=found["probe"], **options
+    )
+shop.close()
+print(found["probe"]["width"], Image.open(io.BytesIO(made.data)).size)
+"""
+
 
 @pytest.fixture
 def analyze() -> str:
@@ -245,6 +264,24 @@ def test_the_daemon_lives_under_its_restrictions(
     assert "by=native" in log
     assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["noise.png"]
     assert [path.name for path in (tmp_path / "originals").iterdir()] == ["noise.png"]
+
+
+def test_pictures_are_decoded_under_its_restrictions(
+    analyze: str, settings: dict[str, list[str]]
+) -> None:
+    """Under the unit's system call filter a process that decodes starts, limits itself, answers."""
+    if ctypes.util.find_library("seccomp") is None:
+        pytest.skip("libseccomp is missing; to install it: apt-get install libseccomp2")
+    names = " ".join(_allowed(analyze, settings["SystemCallFilter"]))
+    done = subprocess.run(
+        [sys.executable, "-c", RESTRICTED, names, sys.executable, "-c", DECODES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "400 (200, 150)\n"), done.stderr
 
 
 def test_a_hang_leaves_where_it_hung(
