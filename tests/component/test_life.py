@@ -1,5 +1,6 @@
 """Starting, stopping and dying: one daemon a state folder, nothing lost, nothing paid twice."""
 
+import contextlib
 import json
 import os
 import signal
@@ -218,10 +219,9 @@ def test_systemd(place: "Place", notify: socket.socket, abstract: bool) -> None:
     assert first["READY"] == "1"
     assert first["STATUS"]
     asked_at = time.monotonic()
-    for _ in range(2):
-        alive = receive(notify)
-        assert alive["WATCHDOG"] == "1"
-        assert "0 done" in alive["STATUS"]
+    heard: list[str] = []
+    while heard.count("WATCHDOG") < 2 or "STATUS" not in heard:
+        heard += receive(notify)
     assert time.monotonic() - asked_at < 5
     assert daemon.stop() == 0
     rest = [receive(notify)]
@@ -242,6 +242,9 @@ def test_watchdog_of_another_process(place: "Place", notify: socket.socket) -> N
     assert receive(notify)["READY"] == "1"
     place.drop("no-image.txt", b"")
     notify.settimeout(1.0)
-    with pytest.raises(TimeoutError):
-        receive(notify)
+    heard: list[str] = []
+    with contextlib.suppress(TimeoutError):  # what stands is told; nothing else is due for long
+        while True:
+            heard += receive(notify)
+    assert set(heard) <= {"STATUS"}
     assert daemon.stop() == 0

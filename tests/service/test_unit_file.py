@@ -2,6 +2,7 @@
 
 import ctypes.util
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -15,18 +16,20 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from venice_watch.cli.key import CREDENTIAL
 from venice_watch.cli.options import CONFIG_PLACES
 from venice_watch.config.load import load
 from venice_watch.config.units import parse_duration
-from venice_watch.daemon import life
+from venice_watch.daemon import health, life
 from venice_watch.errors import ConfigError, KeyUnusableError, StateLockedError
+from venice_watch.service.systemd import CREDENTIAL
+from venice_watch.service.unit import read_shipped
 
 if TYPE_CHECKING:
     from tests.conftest import SimulatorProcess
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "venice-watch.service"
+TEMPLATE = ROOT / "systemd" / "venice-watch@.service"
 EXPOSURE_MAX = 15  # tenths; systemd calls 1.5 "OK", and an unprotected service has 9.6
 WAIT_S = 30.0
 
@@ -50,6 +53,25 @@ assert seccomp.seccomp_load(filter) == 0
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+# Has a picture decoded in a process of its own, with its limits and its lent memory.
+DECODES = """\
+import io
+from PIL import Image
+from venice_watch.images import channel
+from venice_watch.images.workshop import Workshop
+out = io.BytesIO()
+Image.effect_noise((400, 300), 80).save(out, "TIFF")
+shop = Workshop(1)
+with channel.lent(out.getvalue()) as lent:
+    found = shop.run("probe", [lent], cpu_s=20, check_pixels_max=10**6).facts
+    options = {"width": 200, "height": 150, "frame": 0, "check": True}
+    made = shop.run(
+        "prepare", [lent], cpu_s=20, bytes_max=10**6, probe=found["probe"], **options
+    )
+shop.close()
+print(found["probe"]["width"], Image.open(io.BytesIO(made.data)).size)
+"""
+
 
 @pytest.fixture
 def analyze() -> str:
@@ -71,16 +93,18 @@ def settings() -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("name", [UNIT.name, "venice-watch@scans.service"])
 def test_systemd_finds_no_fault(
-    analyze: str, settings: dict[str, list[str]], tmp_path: Path
+    analyze: str, settings: dict[str, list[str]], tmp_path: Path, name: str
 ) -> None:
-    """`systemd-analyze verify` says nothing about the unit, once its program is installed."""
+    """`systemd-analyze verify` says nothing about the units, once their program is installed."""
     program = shlex.split(settings["ExecStart"][0])[0]
-    text = UNIT.read_text(encoding="utf-8").replace(program, sys.executable)
-    installed = tmp_path / UNIT.name
+    shipped = UNIT if name == UNIT.name else TEMPLATE
+    text = shipped.read_text(encoding="utf-8").replace(program, sys.executable)
+    installed = tmp_path / name
     installed.write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [analyze, "verify", "--recursive-errors=no", installed],
+        [analyze, "verify", "--man=no", "--recursive-errors=no", installed],
         capture_output=True,
         text=True,
         check=False,
@@ -88,12 +112,39 @@ def test_systemd_finds_no_fault(
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_it_is_hardened(analyze: str) -> None:
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda path: path.name)
+def test_it_is_hardened(analyze: str, unit: Path) -> None:
     """`systemd-analyze security` finds an exposure of at most 1.5."""
     command = [analyze, "security", "--offline=yes", f"--threshold={EXPOSURE_MAX}", "--no-pager"]
-    done = subprocess.run([*command, UNIT], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, unit], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-1_000:] + done.stderr
     assert "Overall exposure level" in done.stdout
+
+
+def test_the_template_differs_in_names_only() -> None:
+    """What is set for one service is set for each of several, but for the instance's name."""
+
+    def read(path: Path) -> list[str]:
+        text = path.read_text(encoding="utf-8").split("\n[Unit]\n")[1]
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    pairs = zip(read(UNIT), read(TEMPLATE), strict=True)
+    different = [(one, other) for one, other in pairs if one != other]
+    assert all("%i" in other and "%i" not in one for one, other in different)
+    assert {one.split("=")[0] for one, _ in different} == {
+        "Description",
+        "RequiresMountsFor",
+        "ExecStart",
+        "StateDirectory",
+        "ReadWritePaths",
+    }
+
+
+def test_the_files_are_those_that_the_package_has() -> None:
+    """systemd/ shows what `service install` writes: one text, in two places."""
+    shown = {path.name: path.read_text(encoding="utf-8") for path in UNIT.parent.iterdir()}
+    assert shown == {name: read_shipped(name) for name in shown}
+    assert len(shown) == 4
 
 
 def test_every_setting_is_in_step_with_the_code(settings: dict[str, list[str]]) -> None:
@@ -103,12 +154,14 @@ def test_every_setting_is_in_step_with_the_code(settings: dict[str, list[str]]) 
     never_again = settings["RestartPreventExitStatus"][0].split()
     assert {str(ConfigError.exit_code), str(KeyUnusableError.exit_code)} <= set(never_again)
     assert str(StateLockedError.exit_code) not in never_again
+    assert settings["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert settings["LimitCORE"] == ["0"]  # a core would hold the key
 
 
 def test_its_times_leave_the_daemon_room(settings: dict[str, list[str]]) -> None:
     """A stop waits longer than a drain lasts, and the watchdog longer than between two words."""
     assert parse_duration(settings["TimeoutStopSec"][0]) > life.GRACE_S
-    assert parse_duration(settings["WatchdogSec"][0]) > 2 * life.STATUS_S
+    assert parse_duration(settings["WatchdogSec"][0]) > 2 * health.ANSWER_S + health.HANG_S
 
 
 def test_the_example_configuration_fits(settings: dict[str, list[str]]) -> None:
@@ -202,7 +255,7 @@ def test_the_daemon_lives_under_its_restrictions(
         try:
             _wait_for(notify, "READY=1")
             Image.effect_noise((300, 300), 80).save(tmp_path / "inbox" / "noise.png")
-            _wait_for(notify, "STATUS=1 done")
+            _wait_for(notify, "STATUS=0 waiting, 0 in flight, 0.02 USD today")
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=WAIT_S)
         finally:
@@ -211,3 +264,49 @@ def test_the_daemon_lives_under_its_restrictions(
     assert "by=native" in log
     assert [path.name for path in (tmp_path / "outbox").iterdir()] == ["noise.png"]
     assert [path.name for path in (tmp_path / "originals").iterdir()] == ["noise.png"]
+
+
+def test_pictures_are_decoded_under_its_restrictions(
+    analyze: str, settings: dict[str, list[str]]
+) -> None:
+    """Under the unit's system call filter a process that decodes starts, limits itself, answers."""
+    if ctypes.util.find_library("seccomp") is None:
+        pytest.skip("libseccomp is missing; to install it: apt-get install libseccomp2")
+    names = " ".join(_allowed(analyze, settings["SystemCallFilter"]))
+    done = subprocess.run(
+        [sys.executable, "-c", RESTRICTED, names, sys.executable, "-c", DECODES],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "400 (200, 150)\n"), done.stderr
+
+
+def test_a_hang_leaves_where_it_hung(
+    simulator: "SimulatorProcess", notify: socket.socket, tmp_path: Path
+) -> None:
+    """SIGABRT, systemd's word to a service that hangs, leaves each thread's place and no key."""
+    config = _configure(tmp_path, simulator.base_url)
+    environment = os.environ | {
+        "NOTIFY_SOCKET": str(tmp_path / "notify"),
+        "CREDENTIALS_DIRECTORY": str(tmp_path / "credentials"),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-m", "venice_watch", "run", "--config", str(config)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),  # noqa: PLW1509
+    ) as process:
+        try:
+            _wait_for(notify, "READY=1")
+            process.send_signal(signal.SIGABRT)
+            _, log = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGABRT
+    assert "Fatal Python error: Aborted" in log
+    assert "run_commands.py" in log
+    assert "a-key-without-any-value" not in log

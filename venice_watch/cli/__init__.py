@@ -18,6 +18,7 @@ from venice_watch.cli.plan_command import plan_command
 from venice_watch.cli.retry_command import retry_command
 from venice_watch.cli.run_commands import once_command, run_command
 from venice_watch.cli.schema_command import schema_command
+from venice_watch.cli.service_command import service_command
 from venice_watch.cli.simulator_command import simulator_command
 from venice_watch.cli.spend_command import spend_command
 from venice_watch.cli.status_command import status_command
@@ -55,6 +56,7 @@ for _command in (
     retry_command,
     simulator_command,
     schema_command,
+    service_command,
 ):
     commands.add_command(_command)
 

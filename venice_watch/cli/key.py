@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from venice_watch.errors import KeyUnusableError
+from venice_watch.service.systemd import CREDENTIAL
 
-CREDENTIAL = "venice-api-key"  # LoadCredential=venice-api-key:/etc/venice-watch/key
 KEY_BYTES_MAX = 4096  # a key is a line, not a file of something else
 _KNOWN: set[str] = set()
 

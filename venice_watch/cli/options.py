@@ -42,12 +42,10 @@ def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def load_config(path: Path | None) -> "Config":
-    """Load the named configuration, or the first of the usual places."""
-    from venice_watch.config.load import load
-
+def find_config(path: Path | None) -> Path:
+    """Return the named configuration, or the first of the usual places."""
     if path is None:
-        path = next((place for place in CONFIG_PLACES if place.exists()), None)
+        path = next((place for place in CONFIG_PLACES if _is_there(place)), None)
     if path is None:
         places = " or ".join(str(place) for place in CONFIG_PLACES)
         message = (
@@ -56,4 +54,18 @@ def load_config(path: Path | None) -> "Config":
         )
         problem = Problem(file=str(CONFIG_PLACES[0]), line=1, column=1, key="", message=message)
         raise ConfigError((problem,))
-    return load(path, environment=os.environ, uid=os.getuid())
+    return path
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return place.exists()
+    except OSError:
+        return True  # where this user may not look; reading it will say so
+
+
+def load_config(path: Path | None) -> "Config":
+    """Load the named configuration, or the first of the usual places."""
+    from venice_watch.config.load import load
+
+    return load(find_config(path), environment=os.environ, uid=os.getuid())

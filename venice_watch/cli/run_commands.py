@@ -33,8 +33,11 @@ def run_command(config_path: Path | None, log_level: str, log_format: str) -> No
 
     SIGTERM finishes what is under way; SIGHUP reads the configuration again.
     """
+    import faulthandler
+
     from venice_watch.service.logs import LogRedactor
 
+    faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log then says where it hung
     redactor = LogRedactor(())
     config, key, log = _begin(config_path, log_level, log_format, redactor)
 

@@ -25,6 +25,7 @@ class Dispatcher:
 
     def __init__(self, parts: Parts, folders: Mapping[str, Folder], *, wake: asyncio.Event) -> None:
         self.wake = wake  # there may be something to begin
+        self.stirred = asyncio.Event()  # something came, began or ended: how things stand changed
         self.stopping = asyncio.Event()
         self.in_hand: set[int] = set()  # jobs that a task works on
         self.tasks: set[asyncio.Task[None]] = set()
@@ -51,6 +52,7 @@ class Dispatcher:
         """Claim what is due and start it, until told to stop or `until` says so."""
         while not self.stopping.is_set():
             self.wake.clear()
+            self.stirred.set()
             parts, folders = self._parts, self._folders
             job = await self._unless_stopping(self._claim())
             if job is None:

@@ -7,7 +7,6 @@ restart recovers. `run` goes on until told to stop; `once` ends when nothing is 
 import asyncio
 import contextlib
 import signal
-import time
 from collections import Counter
 from collections.abc import (
     Callable,
@@ -25,6 +24,7 @@ from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
+from venice_watch.daemon.health import FileThreads, Health
 from venice_watch.daemon.reload import Reloader
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.daemon.watchers import Watchers
@@ -55,7 +55,6 @@ OWED_S = 60.0  # between tries to put originals away
 UNREACHABLE_PROBES_MAX = 3  # `once` gives up after the service failed so often while it was down
 WORKERS = 2  # images decoded at a time: memory and cores are bounded
 READY_S = 20.0  # for the inboxes to be watched before READY is sent all the same
-STATUS_S = 10.0  # between words to systemd
 
 
 def limits_of(config: Config) -> Limits:
@@ -132,6 +131,13 @@ class Daemon:
             log=log,
         )
         self._dispatcher = Dispatcher(self._parts, self._folders, wake=self._wake)
+        self._threads = FileThreads(THREADS_MAX, clock)
+        self._health = Health(
+            lambda: self._parts,
+            notifier,
+            threads=self._threads,
+            stirred=self._dispatcher.stirred,
+        )
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -198,8 +204,7 @@ class Daemon:
         lead_threads(self._log)
         spool = self._parts.spool
         # a share that hangs holds up its own folder's files, not everybody's
-        threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="files")
-        asyncio.get_running_loop().set_default_executor(threads)
+        asyncio.get_running_loop().set_default_executor(self._threads)
         for folder in self._parts.config.folders:
             await self._clear_leftovers(folder)
         now = self._clock.now()
@@ -302,9 +307,7 @@ class Daemon:
         while True:
             await self._reload_wanted.wait()
             self._reload_wanted.clear()
-            self._notifier.send(
-                RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000
-            )
+            self._notifier.reloading()
             try:
                 await self._reload(group)
             except VeniceWatchError as exc:
@@ -369,15 +372,7 @@ class Daemon:
         await asyncio.wait(watching, timeout=READY_S)
         self._notifier.send(READY=1, STATUS="watching")
         self._log.info("daemon.ready", folders=list(self._folders))
-        period_s = min(STATUS_S, self._notifier.watchdog_s or STATUS_S)
-        while True:
-            await self._clock.sleep(period_s)
-            tally = self._parts.tally
-            state = self._gate.halted or f"{self._gate.in_flight} in flight"
-            self._notifier.send(
-                WATCHDOG=1,
-                STATUS=f"{tally.completed} done, {tally.quarantined} quarantined, {state}",
-            )
+        await self._health.keep_told()
 
     async def _keep_showing(self, show: Callable[[Progress], None]) -> None:
         while True:

@@ -10,6 +10,7 @@ from venice_watch.job import ACTIVE
 from venice_watch.ledger import FolderCounts
 from venice_watch.pipeline.passage import Parts, Tally
 
+SILENT_S = 300.0  # of an inbox; to look through a large one on a slow share takes minutes
 TROUBLES_MAX = 200  # told at once: whoever has more wants to see the first
 
 
@@ -87,11 +88,21 @@ def describe(parts: Parts) -> dict[str, Any]:
             name: {"names": dict(tracker.skipped), "no_images": tracker.ignored}
             for name, tracker in parts.trackers.items()
         },
-        "troubles": [{"subject": subject, "why": why} for subject, why in _troubles(parts)],
+        "troubles": [{"subject": subject, "why": why} for subject, why in troubles(parts)],
     }
 
 
-def _troubles(parts: Parts) -> list[tuple[str, str]]:
+def silent_s(parts: Parts) -> dict[str, float]:
+    """Return for how long each folder's watch has waited for an answer, in seconds."""
+    now = parts.clock.monotonic()
+    return {
+        name: now - tracker.moved_at
+        for name, tracker in parts.trackers.items()
+        if tracker.moved_at is not None
+    }
+
+
+def troubles(parts: Parts) -> list[tuple[str, str]]:
     """List what keeps work from going on, whoever has to mend it."""
     tally = parts.tally
     found: list[tuple[str, str]] = []
@@ -116,11 +127,7 @@ def _troubles(parts: Parts) -> list[tuple[str, str]]:
         again = datetime.fromtimestamp(turn).astimezone().isoformat("T", "minutes")
         why = f"reached; sending goes on at {again}, or after a restart with a larger budget"
         found.append((f"budget of {budget.whose} for this {budget.limit.period}", why))
-    for name, tracker in parts.trackers.items():
-        if tracker.root.trouble is not None:
-            found.append((f"inbox of {name}", tracker.root.trouble))
-        if tracker.watch.trouble is not None:
-            found.append((f"watch of {name}", tracker.watch.trouble))
+    found += _inbox_troubles(parts)
     found += [
         (f"folder {name}", hold.why) for name, hold in tally.held.items() if hold.budget is None
     ]
@@ -131,3 +138,17 @@ def _troubles(parts: Parts) -> list[tuple[str, str]]:
     ]
     found += [("an original", why) for why in tally.stuck.values()]
     return found[:TROUBLES_MAX]
+
+
+def _inbox_troubles(parts: Parts) -> list[tuple[str, str]]:
+    found = []
+    for name, tracker in parts.trackers.items():
+        if tracker.root.trouble is not None:
+            found.append((f"inbox of {name}", tracker.root.trouble))
+        if tracker.watch.trouble is not None:
+            found.append((f"watch of {name}", tracker.watch.trouble))
+    for name, one_s in silent_s(parts).items():
+        if one_s >= SILENT_S and parts.ledger.trouble is None:
+            why = f"it has not answered for {round(one_s)} s. Its files wait: look at its share"
+            found.append((f"inbox of {name}", why))
+    return found

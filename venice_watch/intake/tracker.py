@@ -48,6 +48,7 @@ class Tracker:
         on_return: Callable[[], None],
     ) -> None:
         self.folder = folder
+        self.moved_at: float | None = None  # the last step of a walk (monotonic); None: at rest
         self.skipped: Mapping[str, int] = {}  # names that the last whole scan left alone, by why
         self._how: dict[str, Any] = {"recursive": folder.recursive, "names": Names.of(folder)}
         self._rules_digest = rules_digest
@@ -107,16 +108,19 @@ class Tracker:
         """Watch until cancelled."""
         self.root.watch_mounts()
         try:
+            self._move()
             await self._begin()
             await self._begin_watch()
             self._begun.set()
             while True:
                 try:
+                    self._move()
                     await self._step()
                 except Exception:  # noqa: BLE001 - the watch goes on
                     # one odd file must not end the watch over all others
                     self._log.exception("folder.bug")
                     await self._clock.sleep(BUG_S)
+                self.moved_at = None
                 await self._wait_due()
         finally:
             self.root.close()
@@ -151,6 +155,9 @@ class Tracker:
         mode = "native" if self.watch.native else "polling"
         kind = "unknown" if standing is None else standing.kind
         self._log.info("folder.watching", inbox=str(self.folder.inbox), by=mode, file_system=kind)
+
+    def _move(self) -> None:
+        self.moved_at = self._clock.monotonic()
 
     async def _wait_due(self) -> None:
         due_at = min([self._rescan_at, *(entry.look_at for entry in self._pending.values())])
@@ -248,6 +255,7 @@ class Tracker:
         """Look where events said that something happened."""
         inbox = self.folder.inbox
         for path, is_folder in hints.items():
+            self._move()
             if not is_folder:
                 if look.is_ours(path, **self._how):
                     signature = await asyncio.to_thread(look.sign_path, inbox, path)
@@ -280,6 +288,7 @@ class Tracker:
         now = self._clock.monotonic()
         due = [path for path, entry in self._pending.items() if entry.look_at <= now]
         for start in range(0, len(due), EXAMINED_AT_ONCE):
+            self._move()
             batch = due[start : start + EXAMINED_AT_ONCE]
             samples = await asyncio.to_thread(self._examine, batch)
             arrivals = []
