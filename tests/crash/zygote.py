@@ -14,9 +14,10 @@ import mmap
 import os
 import pkgutil
 import signal
+import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from venice_watch.cli.options import load_config
 from venice_watch.cli.run_commands import exit_code, run_once
 from venice_watch.daemon import life
 from venice_watch.errors import VeniceWatchError
+from venice_watch.images import worker, workshop
 from venice_watch.intake import pending, tracker
 from venice_watch.ledger import connection
 from venice_watch.pipeline import failures, line, send
@@ -102,14 +104,13 @@ def serve(
 ) -> dict[str, object]:
     """Run one child to its end."""
     shared[:] = bytes(len(shared))
-    pid = os.fork()
-    if pid == 0:
-        code = DIED
-        try:
-            code = run(request, instruments, shared)
-        finally:
-            os._exit(code)
+    ours, theirs = socket.socketpair()
+    decoder = fork(lambda: decode_for(theirs, ours))
+    theirs.close()
+    pid = fork(lambda: run(request, instruments, shared, ours))
+    ours.close()  # so that the decoder ends with the other child
     _, status = os.waitpid(pid, 0)
+    os.waitpid(decoder, 0)
     count, names = read_steps(shared)
     return {
         "code": os.waitstatus_to_exitcode(status),  # negative: the signal that ended it
@@ -118,8 +119,45 @@ def serve(
     }
 
 
-def run(request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap) -> int:
+def fork(work: Callable[[], int]) -> int:
+    """Do something in a child, which ends with the exit code; return its number."""
+    pid = os.fork()
+    if pid == 0:
+        code = DIED
+        try:
+            code = work()
+        finally:
+            os._exit(code)
+    return pid
+
+
+def decode_for(line: socket.socket, other: socket.socket) -> int:
+    """Be the process that decodes: one begun anew costs as much as the rest of a run."""
+    other.close()
+    worker.confine()
+    worker.serve(line)
+    return 0
+
+
+class Stranger:
+    """The decoding process as its user sees it, who has not begun it."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Say that it ended: it does as soon as its line is closed."""
+        del timeout
+        return 0
+
+    def kill(self) -> None:
+        """Leave that to the line as well."""
+
+
+def run(
+    request: Mapping[str, Any], instruments: Instruments, shared: mmap.mmap, line: socket.socket
+) -> int:
     """Do what `venice-watch once` does, in this process; return its exit code."""
+    begun = iter([workshop.Worker(line, Stranger())])
+    hire = workshop.hire
+    workshop.hire = lambda: next(begun, None) or hire()
     signal.setitimer(signal.ITIMER_REAL, request["deadline_s"])  # ends this child, if need be
     os.dup2(os.open(os.devnull, os.O_RDWR), sys.stdin.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -56,22 +56,26 @@ async def count_waiting(config: "Config", prices: Mapping[str, int]) -> Waiting:
 
     from venice_watch.cli.plan_images import Planner
     from venice_watch.cli.state import is_running, reading
+    from venice_watch.images import decoders
     from venice_watch.intake.look import ignore_lease_breaks
     from venice_watch.parameters import price_microusd
 
     ignore_lease_breaks()
     images = microusd = 0
-    async with reading(config, "check") as ledger:
-        planner = Planner(
-            config,
-            ledger,
-            contract=None,
-            prices=prices,
-            running=is_running(config),
-            now=time.time(),
-        )
-        for folder in config.folders:
-            _, jobs = await planner.survey(folder)
-            images += len(jobs)
-            microusd += len(jobs) * price_microusd(config.presets[folder.preset].scale, prices)
+    with decoders.opened() as those:
+        async with reading(config, "check") as ledger:
+            planner = Planner(
+                config,
+                ledger,
+                those,
+                contract=None,
+                prices=prices,
+                running=is_running(config),
+                now=time.time(),
+            )
+            for folder in config.folders:
+                _, jobs = await planner.survey(folder)
+                images += len(jobs)
+                scale = config.presets[folder.preset].scale
+                microusd += len(jobs) * price_microusd(scale, prices)
     return Waiting(images=images, microusd=microusd)

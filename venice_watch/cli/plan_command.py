@@ -70,23 +70,26 @@ async def _look(
 ) -> "list[FolderPlan]":
     """Look at every file, in the order in which the daemon would; show how far it is."""
     from venice_watch.cli.plan_images import Planner
+    from venice_watch.images import decoders
 
-    planner = Planner(
-        config,
-        ledger,
-        contract=terms.contract,
-        prices=terms.prices,
-        running=running,
-        now=time.time(),
-    )
     plans: dict[str, tuple[FolderPlan, list[Job]]] = {}
-    for folder in sorted(config.folders, key=lambda one: -one.priority):
-        plans[folder.name] = await planner.survey(folder)
-    with _looking_bar(sum(len(jobs) for _, jobs in plans.values())) as advance:
-        for plan, jobs in plans.values():
-            for job in jobs:
-                await planner.decide(plan, job)
-                advance()
+    with decoders.opened() as those:
+        planner = Planner(
+            config,
+            ledger,
+            those,
+            contract=terms.contract,
+            prices=terms.prices,
+            running=running,
+            now=time.time(),
+        )
+        for folder in sorted(config.folders, key=lambda one: -one.priority):
+            plans[folder.name] = await planner.survey(folder)
+        with _looking_bar(sum(len(jobs) for _, jobs in plans.values())) as advance:
+            for plan, jobs in plans.values():
+                for job in jobs:
+                    await planner.decide(plan, job)
+                    advance()
     return [plans[folder.name][0] for folder in config.folders]
 
 

@@ -22,6 +22,7 @@ from venice_watch.files.source import (
     UnsafeSourceError,
     read_source,
 )
+from venice_watch.images.decoders import Decoders
 from venice_watch.images.signature import identify
 from venice_watch.intake import look, mounts
 from venice_watch.intake.junk import Names
@@ -44,6 +45,7 @@ class Planner:
         self,
         config: Config,
         ledger: Ledger,
+        decoders: Decoders,
         *,
         contract: Contract | None,
         prices: Mapping[str, int],
@@ -52,6 +54,7 @@ class Planner:
     ) -> None:
         self._config = config
         self._ledger = ledger
+        self._decoders = decoders
         self._contract = contract
         self._prices = prices
         self._running = running
@@ -181,8 +184,9 @@ class Planner:
         data = read_source(folder.inbox, job.path, job.signature)
         case.source_sha256 = hashlib.sha256(data).digest()
         case.kind = identify(data) or ""
-        case.probe, case.choice = consider.choose(self._config, folder, job, data)
-        case.wanted = frames.find(folder, job, data, case.probe)
+        case.probe, _ = consider.look(self._decoders, job, data)
+        case.choice = consider.choose(self._config, folder, job, case.probe)
+        case.wanted = frames.find(self._decoders, folder, job, data, case.probe)
         admitted = self._admit(folder, case, data, job.frame)
         case.keys = self._keys(admitted)
         case.admitted = replace(admitted, prepared=replace(admitted.prepared, data=b""))
@@ -196,7 +200,14 @@ class Planner:
         assert case.choice is not None, "chosen before"
         assert case.wanted is not None, "found before"
         return consider.admit(
-            folder, data, case.probe, case.choice, self._contract, case.wanted, number
+            self._decoders,
+            folder,
+            data,
+            case.probe,
+            case.choice,
+            self._contract,
+            case.wanted,
+            number,
         )
 
     def _keys(self, admitted: Admitted) -> tuple[bytes, ...]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from venice_watch.errors import ImageRefusedError
+from venice_watch.images import decoders
+from venice_watch.images.tasks import SOURCE_BYTES_MAX
 from venice_watch.pipeline import consider
 from venice_watch.pipeline.consider import HeldError, SkippedError
 
@@ -21,7 +23,9 @@ def rule_now(config: "Config", job: "Job") -> dict[str, Any] | None:
     if folder is None or data is None:
         return None
     try:
-        _, choice = consider.choose(config, folder, job, data)
+        with decoders.opened() as those:
+            found, _ = consider.look(those, job, data)
+        choice = consider.choose(config, folder, job, found)
     except SkippedError as exc:
         return {"rule": None, "preset": None, "message": str(exc)}
     except (ImageRefusedError, HeldError) as exc:
@@ -39,7 +43,7 @@ def _read(folder: "Folder", job: "Job") -> bytes | None:
             descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
                 status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode) or status.st_size > consider.SOURCE_BYTES_MAX:
+                if not stat.S_ISREG(status.st_mode) or status.st_size > SOURCE_BYTES_MAX:
                     continue
                 if status.st_size == job.signature.size_bytes:
                     return file.read()

@@ -31,6 +31,8 @@ from venice_watch.daemon.watchers import Watchers
 from venice_watch.errors import VeniceWatchError
 from venice_watch.files.place import clear_leftovers
 from venice_watch.files.spool import clear_spool
+from venice_watch.images.decoders import Decoders
+from venice_watch.images.workshop import Workshop
 from venice_watch.intake.look import ignore_lease_breaks
 from venice_watch.intake.mounts import ACCEPTANCE
 from venice_watch.job import Job
@@ -40,6 +42,7 @@ from venice_watch.pipeline import line
 from venice_watch.pipeline.finish import sidecar_names
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
+from venice_watch.pipeline.room import Room
 from venice_watch.service.logs import lead_threads
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
@@ -114,6 +117,7 @@ class Daemon:
             on_arrival=self._wake.set,
             on_return=self._owed_wake.set,
         )
+        self._workshop = Workshop(WORKERS)
         self._parts = Parts(
             config=config,
             ledger=ledger,
@@ -127,6 +131,8 @@ class Daemon:
             pinned=Counter(),
             mounted=MountedFolders(ledger),
             workers=ThreadPoolExecutor(WORKERS, thread_name_prefix="images"),
+            decoders=Decoders(self._workshop),
+            room=Room(),
             clock=clock,
             log=log,
         )
@@ -271,6 +277,7 @@ class Daemon:
             helper.cancel()
         await self._watchers.end()
         self._parts.workers.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._workshop.close)
 
     async def _is_done(self, beginnings: Sequence[asyncio.Task[Any]]) -> bool:
         """Tell whether `once` has nothing left that can go on."""
@@ -361,6 +368,7 @@ class Daemon:
                 async with asyncio.timeout(OWED_S):
                     await self._owed_wake.wait()
             self._owed_wake.clear()
+            await asyncio.to_thread(self._workshop.trim)
             await line.put_owed_away(self._parts, self._folders, without=self._dispatcher.in_hand)
 
     async def _keep_notified(self) -> None:

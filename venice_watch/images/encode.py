@@ -69,7 +69,7 @@ def encode(
         del image
         data, left_out = _ENCODERS[kind](pixels, found, quality)
     except (ImageRefusedError, BrokenPngError, MemoryError, ValueError) as exc:
-        raise EncodeError(f"{result} cannot be written as {kind}: {exc}") from exc
+        raise EncodeError(f"it cannot be written as {kind}: {exc}") from exc
     return Encoded(data=data, left_out=left_out)
 
 

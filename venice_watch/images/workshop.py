@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from venice_watch.errors import Code, ImageRefusedError, VeniceWatchError
 from venice_watch.images import channel
@@ -45,21 +46,22 @@ class _DiedError(Exception):
         self.busy = busy
 
 
-class _Worker:
+class Process(Protocol):
+    """What is known of a process: subprocess.Popen's part of it."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code; raises subprocess.TimeoutExpired."""
+
+    def kill(self) -> None:
+        """End it."""
+
+
+class Worker:
     """One process, and our end of the line to it."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "venice_watch.images.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # decoders print there whatever they think of a file
-            )
-        self._line = ours
+    def __init__(self, line: socket.socket, process: Process) -> None:
+        self._line = line
+        self._process = process
         self.tasks = 0
 
     def do(
@@ -97,15 +99,29 @@ class _Worker:
         return self._process.wait()
 
 
+def hire() -> Worker:
+    """Begin a process."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(  # noqa: S603 - our own module
+            [sys.executable, "-m", "venice_watch.images.worker", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # decoders print there whatever they think of a file
+        )
+    return Worker(ours, process)
+
+
 class Workshop:
     """At most `size` processes; safe to use from as many threads."""
 
-    def __init__(self, size: int, *, hire: Callable[[], _Worker] = _Worker) -> None:
+    def __init__(self, size: int) -> None:
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
-        self._idle: list[_Worker] = []
+        self._idle: list[Worker] = []
         self._closed = False
-        self._hire = hire
 
     def warm_up(self) -> None:
         """Have a process ready; blocks."""
@@ -172,13 +188,13 @@ class Workshop:
         self._give_back(worker)
         return reply
 
-    def _take(self) -> _Worker:
+    def _take(self) -> Worker:
         with self._lock:
             if self._idle:
                 return self._idle.pop()  # the warmest
-        return self._hire()
+        return hire()
 
-    def _give_back(self, worker: _Worker) -> None:
+    def _give_back(self, worker: Worker) -> None:
         with self._lock:
             keep = not self._closed and worker.tasks < TASKS_MAX
             if keep:

@@ -16,14 +16,16 @@ from venice_watch.config import folder_file
 from venice_watch.config.model import Config, Folder, OnUnsupported, Originals
 from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
 from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
-from venice_watch.images.prepare import Prepared, prepare
-from venice_watch.images.probe import Probe, probe, upright_size
+from venice_watch.images.decoders import Decoders
+from venice_watch.images.metadata import Metadata
+from venice_watch.images.prepare import Prepared
+from venice_watch.images.probe import Probe, upright_size
+from venice_watch.images.tasks import SOURCE_BYTES_MAX
 from venice_watch.intake.content import HEAD_BYTES, is_candidate
 from venice_watch.job import Job
 from venice_watch.parameters import Contract, Parameters
 from venice_watch.pipeline import frames
 
-SOURCE_BYTES_MAX = 400_000_000  # read into memory to be converted; Venice takes 25 MB
 RESULT_BYTES_PER_PIXEL = 3  # an RGB image that does not compress at all
 SPOOL_SPARE_BYTES = 16_000_000  # on the spool's disk beside the results, for the ledger
 SCALE_MIN = {Contract.ENHANCE: 1.01, Contract.CREATIVITY: 2.0}  # without `enhance`
@@ -90,13 +92,17 @@ def refuse_size(size_bytes: int) -> None:
         )
 
 
-def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe, rules.Choice]:
-    """Return what the file's first picture is, and what the folder's rules make of it; blocks.
+def look(decoders: Decoders, job: Job, data: bytes) -> tuple[Probe, Metadata]:
+    """Return what the file's first picture is, and what is said beside its pixels; blocks.
 
-    Raises ImageRefusedError, SkippedError or HeldError.
+    Raises ImageRefusedError.
     """
     _refuse_what_is_no_image(job, data)
-    found = probe(data)
+    return decoders.look(data)
+
+
+def choose(config: Config, folder: Folder, job: Job, found: Probe) -> rules.Choice:
+    """Return what the folder's rules make of a file; blocks. Raises SkippedError or HeldError."""
     width, height = upright_size(found)
     facts = rules.Facts(
         name=job.path,
@@ -118,10 +124,11 @@ def choose(config: Config, folder: Folder, job: Job, data: bytes) -> tuple[Probe
         raise HeldError(str(exc)) from exc
     if choice.skip:
         raise SkippedError(f"rule {(choice.rule or 0) + 1} of the folder says skip")
-    return found, choice
+    return choice
 
 
 def admit(
+    decoders: Decoders,
     folder: Folder,
     data: bytes,
     found: Probe,
@@ -140,13 +147,13 @@ def admit(
     frame = wanted.frames[number]
     fit = fit_of(frame.width, frame.height)
     if number == 0:
-        frames.check(data, found.format, wanted.frames, fit_of)
-    if frame.position:
-        found = probe(data, frame=frame.position)
+        frames.check(decoders, data, found.format, wanted.frames, fit_of)
     return Admitted(
         parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
-        prepared=prepare(data, found, width=fit.width, height=fit.height, frame=frame.position),
+        prepared=decoders.prepare(
+            data, found, position=frame.position, width=fit.width, height=fit.height
+        ),
         contract=contract,
     )
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from venice_watch import __version__
@@ -19,11 +19,9 @@ from venice_watch.config.output import Dpi, Gps, Output, OutputFormat
 from venice_watch.files.pieces import Piece, digest_of, size_of
 from venice_watch.files.spool import drop_spooled, read_sidecar, write_sidecar
 from venice_watch.images.adapt import adapt
-from venice_watch.images.encode import Encoded, EncodeError, encode, writable
-from venice_watch.images.harvest import harvest
+from venice_watch.images.encode import Encoded, EncodeError, writable
 from venice_watch.images.metadata import Metadata, MetadataRules, dumps, loads
-from venice_watch.images.prepare import Prepared
-from venice_watch.images.signature import RASTERS, identify
+from venice_watch.images.signature import RASTERS
 from venice_watch.images.splice import Splice, splice
 from venice_watch.job import Job
 from venice_watch.ledger import Delivered
@@ -64,15 +62,6 @@ def _wanted(output: Output, kind: str) -> str:
 
 
 # --- what the original says, until the result is delivered ---------------------------------------
-
-
-async def read_metadata(parts: Parts, passage: Passage, data: bytes, prepared: Prepared) -> None:
-    """Note what an original says beside its pixels; its profile is that of what is sent."""
-    found = await parts.decode(harvest, data, passage.kind)
-    if prepared.converted:
-        sent = await parts.decode(harvest, prepared.data, identify(prepared.data) or "")
-        found = replace(found, icc=sent.icc)
-    passage.metadata = found
 
 
 async def keep_metadata(parts: Parts, passage: Passage) -> None:
@@ -134,7 +123,7 @@ async def finish(parts: Parts, passage: Passage, spooled: Path) -> Finished:
     if kind != "png":
         try:
             encoded = await parts.decode(
-                encode,
+                parts.decoders.encode,
                 spooled,
                 kind,
                 metadata,

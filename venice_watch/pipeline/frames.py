@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from venice_watch.config.model import Folder
 from venice_watch.config.model import Frames as Which
 from venice_watch.errors import Code, ImageRefusedError
-from venice_watch.images.frames import PAGES_MAX, Frame, check_frames, find_frames
+from venice_watch.images.decoders import Decoders
+from venice_watch.images.frames import PAGES_MAX, Frame
 from venice_watch.images.probe import Probe, upright_size
 from venice_watch.job import Job
 from venice_watch.parameters import PIXELS_MIN, SIDE_MIN_PX
@@ -25,7 +26,7 @@ class Wanted:
     left_out: tuple[int, ...] = ()  # pages that are too small, from 1
 
 
-def find(folder: Folder, job: Job, data: bytes, found: Probe) -> Wanted:
+def find(decoders: Decoders, folder: Folder, job: Job, data: bytes, found: Probe) -> Wanted:
     """Return which frames of a file are worked on; `found` is its first picture. Blocks.
 
     Raises ImageRefusedError where the folder does not take a file with so many.
@@ -36,7 +37,7 @@ def find(folder: Folder, job: Job, data: bytes, found: Probe) -> Wanted:
         return first
     count_max = folder.frames_max if folder.frames is Which.ALL else 1
     count_max = PAGES_MAX - 1 if job.frame else count_max
-    there = find_frames(data, found.format, canvas=canvas, count_max=count_max)
+    there = decoders.find_frames(data, found.format, canvas=canvas, count_max=count_max)
     if there.count > count_max:
         raise ImageRefusedError(Code.TOO_MANY_FRAMES, _too_many(folder, found, there.count))
     large = tuple(frame for frame in there.frames if _is_large_enough(frame))
@@ -46,7 +47,11 @@ def find(folder: Folder, job: Job, data: bytes, found: Probe) -> Wanted:
 
 
 def check(
-    data: bytes, kind: str, frames: Sequence[Frame], fit_of: Callable[[int, int], object]
+    decoders: Decoders,
+    data: bytes,
+    kind: str,
+    frames: Sequence[Frame],
+    fit_of: Callable[[int, int], object],
 ) -> None:
     """Make sure that each of several frames can be sent and decoded; blocks.
 
@@ -60,7 +65,7 @@ def check(
         except ImageRefusedError as exc:
             which = f"Frame {number} of {len(frames)}"
             raise ImageRefusedError(exc.code, f"{which}: {exc.message}") from exc
-    check_frames(data, kind, frames)
+    decoders.check_frames(data, kind, frames)
 
 
 def _is_large_enough(frame: Frame) -> bool:

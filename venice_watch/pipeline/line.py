@@ -45,13 +45,7 @@ async def _advance(parts: Parts, passage: Passage, on_sent: Callable[[], None]) 
         on_sent()
         await deliver.deliver(parts, passage, resumed=True)
         return
-    data = await _read(passage)
-    await retire.remove_answered_reports(parts, passage)
-    probe = await _choose(parts, passage, data)
-    await parts.gate.wait_open()  # the server's contract is known then, or cannot be
-    admitted = await _admit(parts, passage, data, probe)
-    await finish.read_metadata(parts, passage, data, admitted.prepared)
-    del data  # what is sent is in `admitted`; a converted original need not stay in memory
+    admitted = await _prepare(parts, passage)
     order = await _order(parts, passage, admitted)
     await finish.keep_metadata(parts, passage)
     if not await reuse(parts, passage, order):
@@ -72,6 +66,20 @@ def _tell_what_is_left_out(passage: Passage) -> None:
         )
 
 
+async def _prepare(parts: Parts, passage: Passage) -> Admitted:
+    """Look at the file, and return what will be sent; its own bytes need not stay in memory."""
+    async with parts.room.taken(passage.job.signature.size_bytes):
+        data = await _read(passage)
+        await retire.remove_answered_reports(parts, passage)
+        found = await _choose(parts, passage, data)
+        if parts.gate.is_open:
+            return await _admit(parts, passage, data, found)
+    del data  # it may take hours
+    await parts.gate.wait_open()  # the server's contract is known then, or cannot be
+    async with parts.room.taken(passage.job.signature.size_bytes):
+        return await _admit(parts, passage, await _read(passage), found)
+
+
 async def _read(passage: Passage) -> bytes:
     signature = passage.job.signature
     consider.refuse_size(signature.size_bytes)
@@ -86,13 +94,15 @@ async def _read(passage: Passage) -> bytes:
 
 async def _choose(parts: Parts, passage: Passage, data: bytes) -> Probe:
     passage.kind = identify(data) or ""
-    # only the header is read here; the folder's own file may be on a share that hangs, which must
-    # not take a decoder's place
-    probe, passage.choice = await asyncio.to_thread(
-        consider.choose, parts.config, passage.folder, passage.job, data
+    found, passage.metadata = await parts.decode(consider.look, parts.decoders, passage.job, data)
+    # the folder's own file may be on a share that hangs, which must not take a decoder's place
+    passage.choice = await asyncio.to_thread(
+        consider.choose, parts.config, passage.folder, passage.job, found
     )
-    passage.wanted = await asyncio.to_thread(frames.find, passage.folder, passage.job, data, probe)
-    return probe
+    passage.wanted = await parts.decode(
+        frames.find, parts.decoders, passage.folder, passage.job, data, found
+    )
+    return found
 
 
 async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> Admitted:
@@ -100,6 +110,7 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
     assert passage.wanted is not None
     admitted = await parts.decode(
         consider.admit,
+        parts.decoders,
         passage.folder,
         data,
         probe,
@@ -108,6 +119,8 @@ async def _admit(parts: Parts, passage: Passage, data: bytes, probe: Probe) -> A
         passage.wanted,
         passage.job.frame,
     )
+    if admitted.prepared.converted and passage.metadata is not None:
+        passage.metadata = replace(passage.metadata, icc=admitted.prepared.profile)
     passage.take_frames(len(passage.wanted.frames))
     passage.contract = admitted.contract
     frame = passage.wanted.frames[passage.job.frame]

@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.budget import Budget, Limit
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, Folder
+from venice_watch.images.decoders import Decoders
 from venice_watch.images.metadata import Metadata
 from venice_watch.intake.tracker import Tracker
 from venice_watch.job import Attempt, Job, Source
@@ -20,6 +21,7 @@ from venice_watch.ledger import Ledger, Order, Prior
 from venice_watch.parameters import Contract
 from venice_watch.pipeline.frames import Wanted
 from venice_watch.pipeline.mounted import MountedFolders
+from venice_watch.pipeline.room import Room
 from venice_watch.rules import Choice
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
@@ -124,6 +126,8 @@ class Parts:
     pinned: Counter[str]  # results in the spool that somebody is about to use
     mounted: MountedFolders
     workers: ThreadPoolExecutor  # few: decoded images are large
+    decoders: Decoders
+    room: Room  # for originals that are read whole
     clock: Clock
     log: FilteringBoundLogger
     tally: Tally = field(default_factory=Tally)

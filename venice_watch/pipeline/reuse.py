@@ -15,7 +15,6 @@ from pathlib import Path
 from venice_watch.config.model import Duplicates, Folder, OnInDoubt
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.files.spool import add_result, has_result, restore
-from venice_watch.images.encode import decode_again
 from venice_watch.images.signature import identify
 from venice_watch.job import Job
 from venice_watch.ledger import Delivered, Earlier, Order, Prior, Result, UnderWayError
@@ -177,7 +176,7 @@ async def _make_again(
     if hashlib.sha256(data).digest() != place.sha256:
         return None
     try:
-        png = await parts.decode(decode_again, data, identify(data) or "")
+        png = await parts.decode(parts.decoders.decode_again, data, identify(data) or "")
     except ImageRefusedError as exc:
         passage.log.warning("result.unreadable", file=place.path, error=str(exc))
         return None

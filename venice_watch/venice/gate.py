@@ -183,6 +183,11 @@ class Gate:
             self._in_flight[folder] -= 1
             self._tell()
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the account may send."""
+        return self._halted is None and not self._closed.is_set()
+
     async def wait_open(self) -> None:
         """Wait until the account may send, whatever else is in the way. Raises DrainingError."""
         await self._open.wait()
