@@ -25,6 +25,7 @@ from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.health import FileThreads, Health
+from venice_watch.daemon.memory import return_large_blocks
 from venice_watch.daemon.reload import Reloader
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.daemon.watchers import Watchers
@@ -206,6 +207,7 @@ class Daemon:
         self._dispatcher.stop()
 
     async def _recover(self) -> None:
+        return_large_blocks()
         ignore_lease_breaks()
         lead_threads(self._log)
         spool = self._parts.spool

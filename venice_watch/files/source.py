@@ -120,8 +120,9 @@ def read_source(root: Path, relative: str, expected: Signature) -> bytes:
         before = sign(os.fstat(descriptor))
         if not before.is_version(expected):
             raise SourceChangedError(f"{relative} was written again")
-        chunks = []
-        while chunk := os.read(descriptor, READ_BYTES):
+        # one read as a rule, which is then joined without being copied
+        chunks = [os.read(descriptor, before.size_bytes + 1)]
+        while chunks[-1] and (chunk := os.read(descriptor, READ_BYTES)):
             chunks.append(chunk)
         data = b"".join(chunks)
         if sign(os.fstat(descriptor)) != before or len(data) != before.size_bytes:
