@@ -231,7 +231,9 @@ def test_watch_hangs(simulator: "SimulatorProcess", systemd: Systemd, tmp_path: 
 
     async def scenario() -> None:
         async with running(tmp_path, simulator.base_url, systemd) as daemon:
-            daemon._watchers.by_folder["photos"].moved_at = 0.0
+            tracker = daemon._watchers.by_folder["photos"]
+            await wait_until(lambda: tracker._rescan_at > 0.0 and tracker.moved_at is None)
+            tracker.moved_at = 0.0
             await _is_withheld(systemd, "the watch over photos")
             Image.new("RGB", (300, 300)).save(tmp_path / "inbox" / "a.png")
             await systemd.wait_for("WATCHDOG=1")
