@@ -17,9 +17,10 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from bench import machine
+from bench.results import Row
 
 ROOT = Path(__file__).parents[1]
 RIVALS = Path(__file__).parent / "rivals"
@@ -59,7 +60,7 @@ class Simulator:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.base_url = ""
 
-    def __enter__(self) -> "Simulator":
+    def __enter__(self) -> Self:
         """Start it and wait until it listens."""
         self._process = subprocess.Popen(
             self._command,
@@ -158,18 +159,18 @@ class Place:
         """Return our configuration file."""
         return self.root / "venice-watch.yaml"
 
-    def write(
-        self, *, folders: list[dict[str, object]] | None = None, **folder: object
-    ) -> "Place":
-        """Make the folders and the configuration; what is not named has the program's defaults."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        for role in ROLES:
-            (self.root / role).mkdir(exist_ok=True)
+    def write(self, *folders: Row) -> "Place":
+        """Make the folders and the configuration; what is not named has the program's defaults.
+
+        `folders`: what each has of its own; none: there is one, with nothing of its own.
+        """
+        usual: Row = {"name": "bench", "preset": "bench", **{role: role for role in ROLES}}
+        entries = [usual | folder for folder in folders or ({},)]
+        for name in (str(entry[role]) for entry in entries for role in ROLES):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
         key = self.root / "key"
         key.write_text(f"{KEY}\n")
         key.chmod(0o600)
-        one: dict[str, object] = {"name": "bench", "preset": "bench"}
-        one |= {role: role for role in ROLES} | folder
         facts = {
             "api": {
                 "base_url": self.base_url,
@@ -180,7 +181,7 @@ class Place:
             },
             "state_dir": "state",
             "presets": {"bench": {"scale": 2}},
-            "folders": [one] if folders is None else folders,
+            "folders": entries,
         }
         self.config.write_text(json.dumps(facts, indent=1))  # JSON is YAML
         self.config.chmod(0o600)
@@ -196,6 +197,7 @@ class Running:
     """A program that was started, in a group of its own."""
 
     def __init__(self, command: list[str], place: Place, **more: str) -> None:
+        self.name = " ".join(command[:4])
         self._log = (place.root / "log").open("wb")
         self.started_at_s = time.monotonic()
         self._process = subprocess.Popen(
@@ -213,11 +215,15 @@ class Running:
         """Return its number."""
         return self._process.pid
 
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it and all that it started used."""
+        return machine.cpu_s(self.pid)
+
     def check(self) -> None:
         """Raise if it ended."""
         if (code := self._process.poll()) is not None:
             words = Path(self._log.name).read_text("utf-8", "replace")[-2_000:]
-            raise RuntimeError(f"{self._process.args} ended with {code}: {words}")
+            raise RuntimeError(f"{self.name} ended with {code}: {words}")
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it and all that it started."""
@@ -255,10 +261,15 @@ def start_ours(place: Place) -> Running:
 
 def start_curl(place: Place) -> Running:
     """Start `inotifywait | xargs curl` and return once it watches."""
-    for command, package in (("inotifywait", "inotify-tools"), ("curl", "curl")):
-        if shutil.which(command) is None:
-            raise MissingError(f"{command} is not installed: apt-get install {package}")
+    require("inotifywait", "inotify-tools")
+    require("curl", "curl")
     return _start_rival(["sh", str(RIVALS / "curl.sh"), *place.arguments()], place)
+
+
+def require(command: str, package: str) -> None:
+    """Raise MissingError unless a command is installed."""
+    if shutil.which(command) is None:
+        raise MissingError(f"{command} is not installed: apt-get install {package}")
 
 
 def start_threads(place: Place) -> Running:
@@ -285,9 +296,12 @@ CONTESTANTS: Mapping[str, Callable[[Place], Running]] = {
 
 
 @contextlib.contextmanager
-def running(name: str, place: Place) -> Iterator[Running]:
-    """Yield a contestant that watches, and end it; its files are removed afterwards."""
-    place.write()
+def running(name: str, place: Place, *folders: Row) -> Iterator[Running]:
+    """Yield a contestant that watches, and end it; its files are removed afterwards.
+
+    `folders` are those of our configuration, as in `Place.write`.
+    """
+    place.write(*folders)
     one = CONTESTANTS[name](place)
     try:
         yield one

@@ -1,7 +1,8 @@
 """Tables of results: with lines on a terminal, plain elsewhere."""
 
+from rich import box
 from rich.console import Console
-from rich.table import Table, box
+from rich.table import Table
 
 from bench.results import Result
 

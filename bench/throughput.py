@@ -59,20 +59,18 @@ def run(setting: Setting) -> Result:
     return result
 
 
-def _measure(
-    name: str, where: Place, simulator: Simulator, ready: Path, latency_s: float
-) -> Row:
+def _measure(name: str, where: Place, simulator: Simulator, ready: Path, latency_s: float) -> Row:
     simulator.reset()
     sources = sorted(ready.iterdir())
     ideal_s = math.ceil(len(sources) / where.concurrency) * latency_s
     with place.running(name, where) as running:
-        cpu_s, simulator_cpu_s = machine.cpu_s(running.pid), simulator.cpu_s()
+        cpu_s, simulator_cpu_s = running.cpu_s(), simulator.cpu_s()
         all_cpu_s = machine.machine_cpu_s()
         begun_at = time.monotonic()
         for source in sources:
             shutil.copyfile(source, where.inbox / source.name)
         makespan_s = _wait_whole(where.outbox, len(sources), begun_at, ideal_s * PATIENCE)
-        cpu_s = machine.cpu_s(running.pid) - cpu_s
+        cpu_s = running.cpu_s() - cpu_s
         simulator_cpu_s = simulator.cpu_s() - simulator_cpu_s
         others_s = machine.machine_cpu_s() - all_cpu_s - cpu_s - simulator_cpu_s
         totals = simulator.totals()
