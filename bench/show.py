@@ -6,7 +6,7 @@ from rich.table import Table
 
 from bench.results import Result
 
-PLAIN_WIDTH = 200  # nothing is folded where nobody looks at a screen
+PLAIN_WIDTH = 250  # nothing is folded where nobody looks at a screen
 
 
 def table(title: str, result: Result) -> None:
