@@ -19,6 +19,7 @@ from bench.results import Goal, Result, Row, Setting, Skip, tidy
 CONCURRENCY = 4
 LATENCY_S = 0.05
 SAMPLE_S = 0.02
+API_PIXELS_MAX = 16_777_216
 CPU_MS_MAX = 12.0  # of the daemon, for a megapixel from PNG to PNG
 CURL = "xargs curl"
 GROWTH_MAX = 1.25  # of the peak memory, with six times as many images waiting
@@ -100,9 +101,14 @@ def _measure_case(result: Result, case: Case, images: int, folder: Path) -> None
         "source_bytes": size_bytes,
     }
     with Simulator(latency_s=LATENCY_S) as simulator:
-        simulator.warm_up(maker.make(images))
+        taken = size[0] * size[1] <= API_PIXELS_MAX  # as it is
+        if taken:
+            simulator.warm_up(maker.make(images))
         result.rows.append(facts | _measure_ours(case, simulator, ready, folder / "place"))
-        if case.output == "png":
+        if not taken:
+            what = f"{CURL}, {case.megapixels} megapixels"
+            result.skipped.append(Skip(what=what, why="the API refuses what curl would send"))
+        elif case.output == "png":
             try:
                 result.rows.append(facts | _measure_curl(simulator, ready, folder / "curl"))
             except place.MissingError as exc:
