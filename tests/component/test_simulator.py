@@ -275,6 +275,28 @@ def test_reduces_the_scale_to_fit() -> None:
     run(scenario())
 
 
+def test_canned_results_are_made_once_for_each_size() -> None:
+    """Another picture of the same size gets the same bytes, is on the bill as itself, and is paid.
+
+    What is refused for its form or its header is refused all the same.
+    """
+
+    async def scenario() -> None:
+        async with serving(pixels="canned") as (simulator, client):
+            first = (await post(client, picture(300, 300, "L"))).content
+            second = (await post(client, picture(300, 300, "RGB"))).content
+            other = (await post(client, picture(300, 310))).content
+            assert first == second
+            assert (size_of(first), size_of(other)) == ((600, 600), (600, 620))
+            records = simulator.bill.upscales
+            assert len({record.image_sha256 for record in records}) == 3
+            assert simulator.bill.totals.charges == 3
+            assert (await post(client, b"no picture")).status_code == 400
+            assert (await post(client, picture(300, 300), scale="9")).status_code == 400
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("width", "height"), [(3000, 3000), (16_000, 999), (1000, 1055), (1, 70_000)]
 )

@@ -141,10 +141,10 @@ def _list_settings(ctx: click.Context, _param: click.Parameter, asked: bool) -> 
 @click.option("--seed", type=int, help="Make chance (faults, jitter) repeatable.")
 @click.option(
     "--pixels",
-    type=click.Choice(["real", "nearest"]),
+    type=click.Choice(["real", "nearest", "canned"]),
     default="real",
     show_default=True,
-    help="nearest is cheap, for benchmarks.",
+    help="nearest is cheap; canned makes one for each size, for benchmarks.",
 )
 def simulator_command(
     *,

@@ -14,7 +14,7 @@ from typing import Literal
 
 from PIL import Image, ImageFilter
 
-PixelsName = Literal["real", "nearest"]
+PixelsName = Literal["real", "nearest", "canned"]
 
 OPENED = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF")  # known by name
 HUGE_BYTES = 80_000_000  # about what 16.7 megapixels of RGBA noise weigh
@@ -80,7 +80,7 @@ def render(
         raise UnreadableError(known=True) from exc
     if flaw is Flaw.SMALLER:
         size = (max(1, size[0] // 2), max(1, size[1] // 2))
-    if pixels == "nearest":
+    if pixels != "real":
         result = source.resize(size, Image.Resampling.NEAREST)
     else:
         # Before enlarging: the same look for a quarter of the time.

@@ -96,7 +96,7 @@ class Settings:
     overloaded_concurrency: int | None = None  # more upscales at once are answered 429
     keep_alive_s: float = 60.0  # how long an idle connection stays open
     workers: int = 2  # threads that make pictures
-    pixels: PixelsName = "real"  # nearest: cheap, for benchmarks
+    pixels: PixelsName = "real"  # nearest: cheap; canned: made once for each size
     faults: tuple[Scripted, ...] = ()
     seed: int | None = None
 

@@ -28,6 +28,7 @@ class World:
         self.script = Script(settings.faults, self.chance)
         self.bill = Bill()
         self.memory = Memory()
+        self.canned: dict[tuple[int, int], bytes] = {}  # results by size, with `pixels: canned`
         self.pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="pixels")
         self._number = 0
 
