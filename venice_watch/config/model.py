@@ -79,6 +79,13 @@ class Oversize(StrEnum):
     REJECT = "reject"
 
 
+class Alpha(StrEnum):
+    """What is sent of a picture with transparency."""
+
+    KEEP = "keep"
+    FLATTEN = "flatten"
+
+
 class Duplicates(StrEnum):
     """What to do with an image that was upscaled before, with the same parameters."""
 
@@ -290,6 +297,11 @@ class Folder(Section):
         default=Oversize.REDUCE,
         description="A result above Venice's 16.8 megapixels: `reduce` (shrink the source), "
         "`clamp` (lower the scale), or `reject`.",
+    )
+    alpha: Annotated[Alpha, fields.choice(Alpha)] = Field(
+        default=Alpha.KEEP,
+        description="A picture with transparency: `keep` (send it so), or `flatten` (lay it on "
+        "output.background first).",
     )
     duplicates: Annotated[Duplicates, fields.choice(Duplicates)] = Field(
         default=Duplicates.REUSE,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from venice_watch import admission, rules
 from venice_watch.config import folder_file
-from venice_watch.config.model import Config, Folder, OnUnsupported, Originals
+from venice_watch.config.model import Alpha, Config, Folder, OnUnsupported, Originals
 from venice_watch.errors import Code, ConfigError, ImageRefusedError, VeniceWatchError
 from venice_watch.files.source import SourceGoneError, UnsafeSourceError, opened_source
 from venice_watch.images.decoders import Decoders
@@ -152,7 +152,12 @@ def admit(
         parameters=Parameters.from_mapping(parameters.as_mapping() | {"scale": fit.scale}),
         fit=fit,
         prepared=decoders.prepare(
-            data, found, position=frame.position, width=fit.width, height=fit.height
+            data,
+            found,
+            position=frame.position,
+            width=fit.width,
+            height=fit.height,
+            flatten=folder.output.background if folder.alpha is Alpha.FLATTEN else None,
         ),
         contract=contract,
     )
