@@ -142,6 +142,10 @@ def decode_for(line: socket.socket, other: socket.socket) -> int:
 class Stranger:
     """The decoding process as its user sees it, who has not begun it."""
 
+    def poll(self) -> int | None:
+        """Say that it runs."""
+        return None
+
     def wait(self, timeout: float | None = None) -> int:
         """Say that it ended: it does as soon as its line is closed."""
         del timeout

@@ -1,10 +1,13 @@
 """The processes that decode: what they answer, and what becomes of one that dies, hangs or lies."""
 
+import contextlib
 import io
 import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ from PIL import Image
 
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.images import channel
-from venice_watch.images.workshop import WorkerBugError, Workshop
+from venice_watch.images.workshop import NoWorkerError, WorkerBugError, Workshop
 
 CPU_S = 20
 THIRTY_MEGAPIXELS = (6_000, 5_000)
@@ -37,12 +40,27 @@ def encoded(size: tuple[int, int] = (300, 300), kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def probe(
-    shop: Workshop, data: bytes, *, cpu_s: int = CPU_S, check: int = 10**9
-) -> dict[str, object]:
+def look(shop: Workshop, data: bytes) -> dict[str, object]:
     """Ask for what a picture's header says."""
     with channel.lent(data) as descriptor:
-        return shop.run("probe", [descriptor], cpu_s=cpu_s, check_pixels_max=check).facts
+        return shop.run("look", [descriptor], cpu_s=CPU_S, bytes_max=10**6).facts
+
+
+def prepare(shop: Workshop, data: bytes, size: tuple[int, int], *, cpu_s: int = CPU_S) -> int:
+    """Ask for what to send of a picture; return how many bytes that is."""
+    with channel.lent(data) as descriptor:
+        reply = shop.run(
+            "prepare",
+            [descriptor],
+            cpu_s=cpu_s,
+            bytes_max=10**8,
+            probe=look(shop, data)["probe"],
+            position=0,
+            width=size[0],
+            height=size[1],
+            flatten=None,
+        )
+    return len(reply.data or b"")
 
 
 def workers() -> list[int]:
@@ -70,11 +88,44 @@ def wait_for(condition: Callable[[], object]) -> object:
     pytest.fail("it did not come about")
 
 
+def at_work() -> list[int]:
+    """Return those of our processes that were lent a file: they have a task."""
+    found = []
+    for pid in workers():
+        with contextlib.suppress(OSError):
+            links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+            if any("memfd:venice-watch" in str(link) for link in links):
+                found.append(pid)
+    return found
+
+
+@contextlib.contextmanager
+def strikes(number: int) -> Iterator[set[int]]:
+    """Send a signal to whichever process of ours has a task; yield the processes that got it."""
+    struck: set[int] = set()
+    stopped = threading.Event()
+
+    def strike() -> None:
+        while not stopped.is_set():
+            for pid in at_work():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                struck.add(pid)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        yield struck
+    finally:
+        stopped.set()
+        striker.join()
+
+
 def test_answers(workshop: Workshop) -> None:
     """A task's answer has its facts, and a picture that is none is refused in its own words."""
-    assert probe(workshop, encoded())["probe"]["width"] == 300  # type: ignore[index] # facts
+    assert look(workshop, encoded())["probe"]["width"] == 300  # type: ignore[index] # facts
     with pytest.raises(ImageRefusedError, match="is no image") as refused:
-        probe(workshop, b"no picture at all")
+        look(workshop, b"no picture at all")
     assert refused.value.code is Code.CORRUPT
     assert len(workers()) == 1
 
@@ -82,65 +133,123 @@ def test_answers(workshop: Workshop) -> None:
 def test_dies_once(workshop: Workshop) -> None:
     """A process that is killed during its task costs a second try, and no picture."""
     workshop.warm_up()
-    picture = encoded(THIRTY_MEGAPIXELS)
     (first,) = workers()
     os.kill(first, signal.SIGSTOP)  # so that it cannot be done before it is killed
     threading.Timer(0.2, os.kill, (first, signal.SIGKILL)).start()
-    assert probe(workshop, picture)["checked"] is True
+    assert look(workshop, encoded())["probe"]
     assert workers() != [first]
 
 
-def test_dies_twice(workshop: Workshop) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGSEGV, Code.CORRUPT, "crashed over it, twice"),
+        (signal.SIGKILL, Code.TOO_LARGE, "was killed, twice"),
+    ],
+)
+def test_dies_twice(workshop: Workshop, number: int, code: Code, words: str) -> None:
     """A picture that ends its process twice is refused; the next one has a process again."""
-    workshop.warm_up()
-    killed: list[int] = []
-    stopped = threading.Event()
+    picture = encoded(THIRTY_MEGAPIXELS, "JPEG2000")
+    found = look(workshop, picture)["probe"]
+    with (
+        channel.lent(picture) as descriptor,
+        pytest.raises(ImageRefusedError, match=words) as refused,
+        strikes(number) as struck,
+    ):
+        workshop.run(
+            "prepare",
+            [descriptor],
+            cpu_s=CPU_S,
+            bytes_max=10**8,
+            probe=found,
+            position=0,
+            width=THIRTY_MEGAPIXELS[0],
+            height=THIRTY_MEGAPIXELS[1],
+            flatten=None,
+        )
+    assert refused.value.code is code
+    assert len(struck) == 2
+    assert look(workshop, encoded())["probe"]
 
-    def kill_all() -> None:
-        while not stopped.is_set():
-            for pid in workers():
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
 
-    killer = threading.Thread(target=kill_all)
-    killer.start()
-    try:
-        with pytest.raises(ImageRefusedError, match="crashed over it, twice") as refused:
-            probe(workshop, encoded(THIRTY_MEGAPIXELS))
-    finally:
-        stopped.set()
-        killer.join()
-    assert refused.value.code is Code.CORRUPT
-    assert len(set(killed)) >= 2
-    assert probe(workshop, encoded())["checked"] is True
+def test_killed_while_idle() -> None:
+    """Processes that were killed while they had nothing to do are nobody's picture's fault."""
+    shop = Workshop(2)
+    with contextlib.closing(shop):
+        pictures = [encoded(THIRTY_MEGAPIXELS, "TIFF")] * 2
+        threads = [
+            threading.Thread(target=prepare, args=(shop, data, THIRTY_MEGAPIXELS))
+            for data in pictures
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        idle = workers()
+        assert len(idle) == 2
+        for pid in idle:
+            os.kill(pid, signal.SIGKILL)
+        assert look(shop, encoded())["probe"]
+
+
+def test_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program that lacks a part of itself refuses no picture: there is nobody to ask."""
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise SystemExit(7)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    shop = Workshop(1)
+    with contextlib.closing(shop), pytest.raises(NoWorkerError, match="exit code 7"):
+        look(shop, encoded())
+
+
+def test_imports_nothing_from_where_it_was_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A program that lies in the folder somebody works in, an inbox perhaps, is not run."""
+    (tmp_path / "traceback.py").write_text("raise SystemExit(7)")
+    monkeypatch.chdir(tmp_path)
+    shop = Workshop(1)
+    with contextlib.closing(shop):
+        assert look(shop, encoded())["probe"]
+
+
+def test_works_below_an_administrators_limit() -> None:
+    """A limit on CPU time that only root may lift is kept to, and no reason to fail."""
+    program = (
+        "import os, resource\n"
+        "from venice_watch.images import worker\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (500, 500))\n"
+        "os.geteuid() or os.setresuid(65_534, 65_534, 65_534)\n"  # root may lift any limit
+        "for seconds in (5, 1_000):\n"
+        "    worker._limit_time(seconds)\n"
+        "    print(*resource.getrlimit(resource.RLIMIT_CPU))\n"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", program), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (soft, hard), last = (line.split() for line in done.stdout.splitlines())
+    assert 5 < int(soft) < 500
+    assert hard == "500"
+    assert last == ["500", "500"]
 
 
 def test_takes_too_long(workshop: Workshop) -> None:
     """A task that takes more CPU time than it may is ended, and is not tried again."""
-    with channel.lent(encoded(THIRTY_MEGAPIXELS, "JPEG2000")) as descriptor:
-        facts = workshop.run("probe", [descriptor], cpu_s=CPU_S, check_pixels_max=0).facts
-        with pytest.raises(ImageRefusedError, match="busy for more than 0 s"):
-            workshop.run(
-                "prepare",
-                [descriptor],
-                cpu_s=0,
-                bytes_max=10**8,
-                probe=facts["probe"],
-                width=THIRTY_MEGAPIXELS[0],
-                height=THIRTY_MEGAPIXELS[1],
-                frame=0,
-                check=True,
-            )
+    picture = encoded(THIRTY_MEGAPIXELS, "JPEG2000")
+    with pytest.raises(ImageRefusedError, match="busy for more than 0 s"):
+        prepare(workshop, picture, THIRTY_MEGAPIXELS, cpu_s=0)
 
 
 def test_takes_too_much_memory(workshop: Workshop) -> None:
     """A picture that needs more memory than a process may have is refused; the process goes on."""
-    (pid,) = wait_for(lambda: workshop.warm_up() or workers())  # type: ignore[misc]
-    probe(workshop, encoded())
+    picture = encoded(THIRTY_MEGAPIXELS, "TIFF")
+    look(workshop, picture)
+    (pid,) = workers()
     used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (used + 30_000_000, used + 30_000_000))
     with pytest.raises(ImageRefusedError, match="not enough memory") as refused:
-        probe(workshop, encoded(THIRTY_MEGAPIXELS, "TIFF"))
+        prepare(workshop, picture, THIRTY_MEGAPIXELS)
     assert refused.value.code is Code.TOO_LARGE
     assert workers() == [pid]
 
@@ -148,8 +257,8 @@ def test_takes_too_much_memory(workshop: Workshop) -> None:
 def test_a_bug_is_told(workshop: Workshop) -> None:
     """An error that nobody foresaw comes with its traceback, and the process goes on."""
     with pytest.raises(WorkerBugError, match="IndexError"):
-        workshop.run("probe", [], cpu_s=CPU_S, check_pixels_max=0)
-    assert probe(workshop, encoded())["checked"] is True
+        workshop.run("look", [], cpu_s=CPU_S)
+    assert look(workshop, encoded())["probe"]
 
 
 def test_the_parent_goes() -> None:
@@ -164,21 +273,22 @@ def test_has_no_secrets(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> 
     """A process is not told the key, nor the manager's socket, and ignores a group's SIGTERM."""
     monkeypatch.setenv("VENICE_API_KEY", "sk-secret")
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/notify")
-    probe(workshop, encoded())
+    look(workshop, encoded())
     (pid,) = workers()
     told = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"sk-secret" not in told
     assert b"NOTIFY_SOCKET" not in told
     os.kill(pid, signal.SIGTERM)
-    assert probe(workshop, encoded())["checked"] is True
+    assert look(workshop, encoded())["probe"]
     assert workers() == [pid]
 
 
 def test_spare_ones_end() -> None:
     """Of several idle processes one is kept."""
     shop = Workshop(2)
-    pictures = [encoded(THIRTY_MEGAPIXELS)] * 2
-    threads = [threading.Thread(target=probe, args=(shop, data)) for data in pictures]
+    picture = encoded(THIRTY_MEGAPIXELS, "TIFF")
+    work = (shop, picture, THIRTY_MEGAPIXELS)
+    threads = [threading.Thread(target=prepare, args=work) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

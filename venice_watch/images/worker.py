@@ -25,7 +25,9 @@ DESCRIPTORS_MAX = 32
 def main() -> None:
     """Serve until the parent has gone."""
     confine()
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    parent = socket.socket(fileno=int(sys.argv[1]))
+    channel.send(parent, {"ready": True})
+    serve(parent)
 
 
 def confine() -> None:
@@ -65,7 +67,10 @@ def _limit_time(cpu_s: object) -> None:
     assert isinstance(cpu_s, int), "the parent says so"
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + 1 + cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]  # may be one of the administrator's
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 
 
 def _answer(

@@ -1,8 +1,9 @@
 """The processes that decode, as the daemon sees them: give a task, get an answer or a refusal.
 
-Rules: a picture that ends its process, or keeps it busy for too long, is tried once more in a new
-one (the machine may have been out of memory) and is refused then; nobody else's task is touched.
-One process stays, so that a picture dropped after a quiet night does not wait for it.
+Rules: a picture that ends its process is tried once more in a new one (the machine may have been
+out of memory, or all of us stopped) and is refused then; one that uses up its CPU time is refused
+at once. No picture answers for a process that ended while it was idle, or that does not start at
+all. One process stays, so that a picture dropped after a quiet night does not wait for it.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from venice_watch.errors import Code, ImageRefusedError, VeniceWatchError
@@ -21,9 +23,14 @@ from venice_watch.images import channel
 
 TASKS_MAX = 500  # of one process; what a decoder leaks goes with it
 PATIENCE = 10  # a task may take this many times its CPU time on a machine that is busy
-PATIENCE_S = 20.0  # and this much longer: to start on a slow disk
+PATIENCE_S = 20.0  # and this much longer: it may be swapped out
+START_S = 60.0  # to load what it needs from a slow disk
 # What the daemon is told by its environment, and a decoder must not be.
 _PRIVATE = ("VENICE_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
+
+
+class NoWorkerError(OSError):
+    """No process can be had: the machine is in trouble or the program is, and no picture is."""
 
 
 class WorkerBugError(VeniceWatchError):
@@ -39,15 +46,19 @@ class Reply:
 
 
 class _DiedError(Exception):
-    """A process ended during its task: `busy` when its time was up."""
+    """A process ended during its task, by itself or because it did not answer."""
 
-    def __init__(self, why: str, *, busy: bool) -> None:
+    def __init__(self, why: str, *, busy: bool, killed: bool) -> None:
         super().__init__(why)
-        self.busy = busy
+        self.busy = busy  # its CPU time was up
+        self.killed = killed  # by somebody else, most likely for the memory it took
 
 
 class Process(Protocol):
     """What is known of a process: subprocess.Popen's part of it."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
 
     def wait(self, timeout: float | None = None) -> int:
         """Return its exit code; raises subprocess.TimeoutExpired."""
@@ -63,6 +74,24 @@ class Worker:
         self._line = line
         self._process = process
         self.tasks = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether the process is there no more, as far as is known."""
+        return self._process.poll() is not None
+
+    def wait_ready(self) -> None:
+        """Wait until it can be given tasks. Raises NoWorkerError."""
+        self._line.settimeout(START_S)
+        try:
+            channel.receive(self._line)
+        except (TimeoutError, channel.ChannelClosedError) as exc:
+            code = self.end()
+            raise NoWorkerError(
+                f"the process that decodes pictures does not start (exit code {code}). Look for "
+                "memory and processes that this user may have, and at the installation: `python "
+                "-m venice_watch.images.worker` says what is missing."
+            ) from exc
 
     def do(
         self, facts: dict[str, object], descriptors: Sequence[int], *, cpu_s: int, bytes_max: int
@@ -80,8 +109,11 @@ class Worker:
                     os.close(descriptor)
         except (TimeoutError, channel.ChannelClosedError) as exc:
             code = self.end()
-            busy = isinstance(exc, TimeoutError) or code == -signal.SIGXCPU
-            raise _DiedError(f"{exc} (exit code {code})", busy=busy) from exc
+            raise _DiedError(
+                f"exit code {code}" if code is not None else str(exc),
+                busy=code == -signal.SIGXCPU,
+                killed=code == -signal.SIGKILL,
+            ) from exc
         if "refused" in answer:
             raise ImageRefusedError(Code(str(answer["refused"])), str(answer["message"]))
         if "bug" in answer:
@@ -90,28 +122,31 @@ class Worker:
         assert isinstance(found, dict), "an answer has facts"
         return Reply(facts=found, data=data)
 
-    def end(self) -> int:
-        """Close the line, end the process and return its exit code."""
+    def end(self) -> int | None:
+        """Close the line, and end the process if it does not; return its exit code if it did."""
         self._line.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self._process.wait(timeout=0.2)  # it may just have ended of itself
         self._process.kill()
-        return self._process.wait()
+        self._process.wait()
+        return None
 
 
 def hire() -> Worker:
-    """Begin a process."""
+    """Begin a process; blocks until it is ready. Raises NoWorkerError, or OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "venice_watch.images.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "venice_watch.images.worker", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # decoders print there whatever they think of a file
         )
-    return Worker(ours, process)
+    worker = Worker(ours, process)
+    worker.wait_ready()
+    return worker
 
 
 class Workshop:
@@ -139,7 +174,8 @@ class Workshop:
         """Have a task done; blocks while all are busy.
 
         `cpu_s`: seconds of CPU that it may take. `bytes_max`: of the answer's data.
-        Raises ImageRefusedError, also for what ends a process twice, or WorkerBugError.
+        Raises ImageRefusedError, also for what ends a process twice, WorkerBugError, or OSError
+        where there is no process to be had.
         """
         with self._free:
             try:
@@ -189,9 +225,14 @@ class Workshop:
         return reply
 
     def _take(self) -> Worker:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()  # the warmest
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                worker = self._idle.pop()  # the warmest
+            if not worker.has_ended:
+                return worker
+            worker.end()
         return hire()
 
     def _give_back(self, worker: Worker) -> None:
@@ -205,6 +246,10 @@ class Workshop:
 
 def _environment() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_PRIVATE)}
+    # `-P` keeps it from importing what lies in the folder the program was started in (an inbox,
+    # say); what it is to import is this very package, wherever its parent found it
+    places = (inherited.get("PYTHONPATH"), str(Path(__file__).parents[2]))
+    inherited["PYTHONPATH"] = os.pathsep.join(one for one in places if one)
     # buffers of pixels go back to the system as soon as they are freed
     return inherited | {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 
@@ -215,6 +260,12 @@ def _refusal(died: _DiedError, cpu_s: int) -> ImageRefusedError:
             Code.CORRUPT,
             f"It kept its decoder busy for more than {cpu_s} s, which is made to happen or damage. "
             "Save it again in an image editor.",
+        )
+    if died.killed:
+        return ImageRefusedError(
+            Code.TOO_LARGE,
+            "The process that decodes it was killed, twice: the machine, or what this program may "
+            "have of it, is short of memory. Give it more, or reduce the image, and take it back.",
         )
     return ImageRefusedError(
         Code.CORRUPT,
