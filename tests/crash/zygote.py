@@ -142,13 +142,14 @@ def decode_for(line: socket.socket, other: socket.socket) -> int:
 class Stranger:
     """The decoding process as its user sees it, who has not begun it."""
 
+    pid = -1  # nobody's
+
     def poll(self) -> int | None:
         """Say that it runs."""
         return None
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self) -> int:
         """Say that it ended: it does as soon as its line is closed."""
-        del timeout
         return 0
 
     def kill(self) -> None:

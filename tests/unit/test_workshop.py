@@ -236,9 +236,15 @@ def test_works_below_an_administrators_limit() -> None:
 
 def test_takes_too_long(workshop: Workshop) -> None:
     """A task that takes more CPU time than it may is ended, and is not tried again."""
-    picture = encoded(THIRTY_MEGAPIXELS, "JPEG2000")
-    with pytest.raises(ImageRefusedError, match="busy for more than 0 s"):
-        prepare(workshop, picture, THIRTY_MEGAPIXELS, cpu_s=0)
+    film = io.BytesIO()
+    first, second = (Image.effect_noise((300, 300), sigma) for sigma in (20, 90))
+    first.save(film, "GIF", save_all=True, append_images=[second])
+    back_and_forth = [(0, 300, 300), (1, 300, 300)] * 20_000  # minutes
+    with (
+        channel.lent(film.getvalue()) as descriptor,
+        pytest.raises(ImageRefusedError, match="busy for more than 0 s"),
+    ):
+        workshop.run("check_frames", [descriptor], cpu_s=0, kind="gif", frames=back_and_forth)
 
 
 def test_takes_too_much_memory(workshop: Workshop) -> None:

@@ -6,8 +6,8 @@ at once. No picture answers for a process that ended while it was idle, or that 
 all. One process stays, so that a picture dropped after a quiet night does not wait for it.
 """
 
-import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -24,6 +24,7 @@ from venice_watch.images import channel
 TASKS_MAX = 500  # of one process; what a decoder leaks goes with it
 PATIENCE = 10  # a task may take this many times its CPU time on a machine that is busy
 PATIENCE_S = 20.0  # and this much longer: it may be swapped out
+END_MS = 200  # for a process that was told to end, or has just died
 START_S = 60.0  # to load what it needs from a slow disk
 # What the daemon is told by its environment, and a decoder must not be.
 _PRIVATE = ("VENICE_", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_")
@@ -57,11 +58,13 @@ class _DiedError(Exception):
 class Process(Protocol):
     """What is known of a process: subprocess.Popen's part of it."""
 
+    pid: int
+
     def poll(self) -> int | None:
         """Return its exit code, or None while it runs."""
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Return its exit code; raises subprocess.TimeoutExpired."""
+    def wait(self) -> int:
+        """Return its exit code once it has ended."""
 
     def kill(self) -> None:
         """End it."""
@@ -125,11 +128,25 @@ class Worker:
     def end(self) -> int | None:
         """Close the line, and end the process if it does not; return its exit code if it did."""
         self._line.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(timeout=0.2)  # it may just have ended of itself
+        if self._process.poll() is not None or _ends(self._process.pid):
+            return self._process.wait()  # of itself
         self._process.kill()
         self._process.wait()
         return None
+
+
+def _ends(pid: int) -> bool:
+    """Tell whether a process ends before long."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:  # an old kernel, or one without room for another descriptor
+        return False
+    try:
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        return bool(ended.poll(END_MS))
+    finally:
+        os.close(descriptor)
 
 
 def hire() -> Worker:
@@ -179,12 +196,15 @@ class Workshop:
         """
         with self._free:
             try:
-                return self._try(task, descriptors, facts, cpu_s=cpu_s, bytes_max=bytes_max)
+                worker = self._take()
+                return self._try(worker, task, descriptors, facts, cpu_s=cpu_s, bytes_max=bytes_max)
             except _DiedError as first:
                 if first.busy:
                     raise _refusal(first, cpu_s) from first
             try:
-                return self._try(task, descriptors, facts, cpu_s=cpu_s, bytes_max=bytes_max)
+                # a new one: those that are idle may have been killed together
+                worker = hire()
+                return self._try(worker, task, descriptors, facts, cpu_s=cpu_s, bytes_max=bytes_max)
             except _DiedError as second:
                 raise _refusal(second, cpu_s) from second
 
@@ -205,6 +225,7 @@ class Workshop:
 
     def _try(
         self,
+        worker: Worker,
         task: str,
         descriptors: Sequence[int],
         facts: dict[str, object],
@@ -212,7 +233,6 @@ class Workshop:
         cpu_s: int,
         bytes_max: int,
     ) -> Reply:
-        worker = self._take()
         try:
             reply = worker.do(facts | {"task": task}, descriptors, cpu_s=cpu_s, bytes_max=bytes_max)
         except (ImageRefusedError, WorkerBugError):
