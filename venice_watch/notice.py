@@ -114,6 +114,7 @@ class _Told:
     subject: str
     at: float
     gone_at: float | None = None
+    met: bool = True  # by this process
 
 
 class Gatherer:
@@ -130,7 +131,10 @@ class Gatherer:
     # --- what happened ---------------------------------------------------------------------------
 
     def compare(self, troubles: Iterable[Trouble], now: float, *, sure: bool = True) -> None:
-        """Take over which troubles stand; unless `sure`, none of them counts as mended yet."""
+        """Take over which troubles stand.
+
+        Unless `sure`, what an earlier process told may only not have been met yet by this one.
+        """
         standing = self._by_key(troubles)
         for key, group in standing.items():
             self._note_standing(key, group, now)
@@ -151,7 +155,7 @@ class Gatherer:
         told = self._told.get(key)
         # a wall clock that was set back must not silence it for long
         if told is not None and now - AGAIN_S < told.at <= now:
-            told.gone_at = None
+            told.gone_at, told.met = None, True
             return
         if told is None and len(self._told) >= TOLD_MAX:
             return
@@ -163,7 +167,7 @@ class Gatherer:
 
     def _note_gone(self, key: str, now: float, *, sure: bool) -> None:
         told = self._told[key]
-        if told.gone_at is None or not sure or told.gone_at > now:
+        if told.gone_at is None or told.gone_at > now or not (sure or told.met):
             told.gone_at = now
         if now - told.gone_at < MENDED_S:
             return
@@ -237,7 +241,9 @@ class Gatherer:
         made = cls(on, digest_s)
         for key, (kind, subject, at) in memory["told"].items():
             if kind in made._on:
-                made._told[key] = _Told(kind=Kind(kind), subject=str(subject), at=float(at))
+                made._told[key] = _Told(
+                    kind=Kind(kind), subject=str(subject), at=float(at), met=False
+                )
         for kind, mended, next_at, lines in memory["waiting"]:
             if kind in made._on:
                 texts = {str(key): str(line) for key, line in lines.items()}
