@@ -80,6 +80,17 @@ def test_addresses_are_secrets() -> None:
     assert "services" not in secrets_of(config), "a word of every log"
 
 
+def test_common_words_stay_readable() -> None:
+    """A topic with the program's or a folder's name does not take that out of every message."""
+    config = loads(
+        BASE.replace("name: f", "name: holiday-photos")
+        + "notify: [{ntfy: 'https://n.example/venice-watch'}, {ping: 'https://n/holiday-photos'}]",
+        Path("/x/c.yaml"),
+        {},
+    )
+    assert secrets_of(config) == {"https://n.example/venice-watch", "https://n/holiday-photos"}
+
+
 @pytest.mark.parametrize(
     ("text", "listen"),
     [
