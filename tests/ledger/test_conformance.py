@@ -923,9 +923,29 @@ def test_discarded(opened: Opener) -> None:
         [there] = await ledger.quarantined(SHA)
         assert there.original_path == "/quarantine/cat.jpg"
         assert (await ledger.counts())["photos"].quarantined == 1
+        assert await ledger.quarantine_counts() == {("photos", "corrupt"): 1}
         await ledger.left_quarantine(there, back_at=NOW, now=NOW)
         assert await ledger.quarantined(SHA) == []
         assert (await ledger.counts())["photos"].quarantined == 0
+        assert await ledger.quarantine_counts() == {}
+
+    run(opened, scenario)
+
+
+def test_outcomes(opened: Opener) -> None:
+    """Requests are counted by what they came to; one under way has come to nothing yet."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.outcomes() == {}
+        await sending(ledger, "open.jpg", b"o" * 32)
+        assert await ledger.outcomes() == {}
+        for number, closing in enumerate((FREE, FREE, UNKNOWN)):
+            job, attempt = await sending(ledger, f"{number}.jpg", bytes([number]) * 32)
+            await ledger.retry(
+                job, attempt, closing, until=NOW + 9, counted=True, message="", now=NOW
+            )
+        ended = {("photos", FREE.outcome): 2, ("photos", UNKNOWN.outcome): 1}
+        assert await ledger.outcomes() == ended
 
     run(opened, scenario)
 

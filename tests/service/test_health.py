@@ -256,9 +256,9 @@ def test_share_hangs(simulator: "SimulatorProcess", systemd: Systemd, tmp_path: 
                 systemd.drop()
                 await systemd.wait_for("WATCHDOG=1")
                 assert "health.hangs" not in systemd.log.getvalue()
-                [(subject, why)] = report.troubles(daemon._parts)
-                assert subject == "inbox of photos"
-                assert "has not answered for" in why
+                [trouble] = report.troubles(daemon._parts)
+                assert trouble.subject == "inbox of photos"
+                assert "has not answered for" in trouble.why
             finally:
                 go.set()
             assert await call

@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from venice_watch import errors
 from venice_watch.cli import INTERRUPTED, commands
 from venice_watch.cli.run_commands import UNREACHABLE
 from venice_watch.config.load import loads
+from venice_watch.daemon.measures import METRICS
 from venice_watch.errors import Code, VeniceWatchError
 from venice_watch.images.signature import RASTERS, UNREADABLE
 from venice_watch.job import ACTIVE, FINAL, TRANSITIONS
+from venice_watch.notice import Kind
+from venice_watch.service.exposition import process_families
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -195,3 +199,38 @@ def test_every_path_that_is_named_exists(document: Path) -> None:
     for word in named:
         if re.match(r"(venice_watch|tests|docs|systemd|bench|\.ci)/[\w./-]*$", word):
             assert (ROOT / word).exists(), word
+
+
+# --- monitoring and notices ----------------------------------------------------------------------
+
+
+def _metrics() -> dict[str, str]:
+    return {name: kind for name, (kind, _help) in METRICS.items()} | {
+        family.name: family.kind for family in process_families()
+    }
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/metrics.md lists every metric with its type, and no others."""
+    rows = _rows(_text("docs/metrics.md"), "## Metrics")
+    assert {row[0].strip("`"): row[1] for row in rows} == _metrics()
+
+
+def test_the_alerts_ask_for_metrics_that_exist() -> None:
+    """docs/alerts.yml parses, each rule is whole, and asks for nothing that is not there."""
+    [group] = yaml.safe_load(_text("docs/alerts.yml"))["groups"]
+    assert len(group["rules"]) > 5
+    elsewhere = {"up", "node_textfile_mtime_seconds"}
+    for rule in group["rules"]:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["annotations"]["summary"].endswith((".", "?", ")."))
+        named = set(re.findall(r"\b(?:venice_watch|process|node)_[a-z_]+|\bup\b", rule["expr"]))
+        assert named, rule["alert"]
+        assert named <= elsewhere | set(_metrics()), rule["alert"]
+
+
+def test_every_kind_of_notice_is_documented() -> None:
+    """docs/notifications.md lists what is told, and the keys of a webhook's JSON."""
+    rows = _rows(_text("docs/notifications.md"), "## What is told")
+    kinds = [kind.value for kind in Kind]
+    assert [row[0].strip("`") for row in rows[: len(kinds)]] == kinds

@@ -30,10 +30,15 @@ UNREACHABLE = 69
 @click.command("check", short_help="Check configuration, folders, key and account; spends nothing.")
 @config_option
 @click.option("--offline", is_flag=True, help="Ask the API nothing.")
+@click.option("--notify", is_flag=True, help="Send a test to each receiver of notices.")
 @json_option
-def check_command(config_path: Path | None, *, offline: bool, as_json: bool) -> None:
+def check_command(config_path: Path | None, *, offline: bool, notify: bool, as_json: bool) -> None:
     """Check the configuration, the folders, the key and the account. Never spends anything."""
+    from venice_watch.cli.check_outside import check_outside, try_receivers
     from venice_watch.cli.options import load_config
+
+    if offline and notify:
+        raise click.UsageError("--notify asks the receivers and --offline nobody; take one out")
 
     config = load_config(config_path)
     findings = [
@@ -52,6 +57,9 @@ def check_command(config_path: Path | None, *, offline: bool, as_json: bool) -> 
         account = asyncio.run(check_account(config, *found))
         findings += account.findings
     findings += _check_presets(config, account)
+    findings += check_outside(config)
+    if notify:
+        findings += asyncio.run(try_receivers(config))
     _show(findings, as_json=as_json)
     if account is not None and not account.usable:
         raise click.exceptions.Exit(UNREACHABLE)

@@ -5,7 +5,7 @@ whatever is printed.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from venice_watch.errors import KeyUnusableError
@@ -16,8 +16,13 @@ _KNOWN: set[str] = set()
 
 
 def known_keys() -> frozenset[str]:
-    """Return the keys that this process has read."""
+    """Return the keys that this process has read, and what else must not be seen."""
     return frozenset(_KNOWN)
+
+
+def remember_secrets(secrets: Iterable[str]) -> None:
+    """Take these out of whatever is printed, too."""
+    _KNOWN.update(secrets)
 
 
 def read_key(key_file: Path | None, environment: Mapping[str, str]) -> str:

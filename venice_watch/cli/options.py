@@ -66,6 +66,10 @@ def _is_there(place: Path) -> bool:
 
 def load_config(path: Path | None) -> "Config":
     """Load the named configuration, or the first of the usual places."""
+    from venice_watch.cli.key import remember_secrets
     from venice_watch.config.load import load
+    from venice_watch.config.outside import secrets_of
 
-    return load(find_config(path), environment=os.environ, uid=os.getuid())
+    config = load(find_config(path), environment=os.environ, uid=os.getuid())
+    remember_secrets(secrets_of(config))
+    return config

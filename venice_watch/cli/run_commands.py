@@ -35,6 +35,7 @@ def run_command(config_path: Path | None, log_level: str, log_format: str) -> No
     """
     import faulthandler
 
+    from venice_watch.cli.key import known_keys
     from venice_watch.service.logs import LogRedactor
 
     faulthandler.enable()  # systemd's watchdog sends SIGABRT: the log then says where it hung
@@ -43,7 +44,7 @@ def run_command(config_path: Path | None, log_level: str, log_format: str) -> No
 
     def load() -> "tuple[Config, str]":
         loaded, its_key = _load(config.path)
-        redactor.add([its_key])
+        redactor.add(known_keys())
         return loaded, its_key
 
     asyncio.run(_run(config, key, log, load))
@@ -79,6 +80,7 @@ def _begin(
     log_format: str,
     redactor: "LogRedactor | None" = None,
 ) -> "tuple[Config, str, FilteringBoundLogger]":
+    from venice_watch.cli.key import known_keys
     from venice_watch.service.logs import configure
 
     config, key = _load(config_path)
@@ -86,7 +88,7 @@ def _begin(
         config,
         key,
         configure(
-            secrets=(key,),
+            secrets=known_keys(),
             redactor=redactor,
             level=log_level,
             style=log_format,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
+from venice_watch.config import outside
 from venice_watch.config.findings import Finding, KeyPath, ValueRefusedError
 from venice_watch.config.model import FOLDERS_MAX, Api, Originals, Retries
 from venice_watch.config.places import Surroundings, read_path, real
@@ -44,6 +45,7 @@ def find(
         yield from _find_in_preset_name(path, folder, presets)
         yield from _find_in_rules(path, folder, presets)
     yield from _find_in_places(root, folders, surroundings)
+    yield from outside.find(root)
 
 
 def label(path: KeyPath, folder: Mapping[str, object]) -> str:

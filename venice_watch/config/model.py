@@ -16,6 +16,7 @@ from venice_watch.budget import Limit, Period
 from venice_watch.config import fields
 from venice_watch.config.fields import Converted, Documented
 from venice_watch.config.output import Output
+from venice_watch.config.outside import Receiver, ReceiverSection, Web, to_receiver
 from venice_watch.config.rule_model import PresetSection, RuleSection, to_rule
 from venice_watch.config.section import Section, seconds
 from venice_watch.config.units import parse_size
@@ -347,6 +348,15 @@ class ConfigFile(Section):
     folders: tuple[Folder, ...] = Field(
         description="The inboxes to watch; at least one.",
         json_schema_extra={"minItems": 1, "maxItems": FOLDERS_MAX},
+    )
+    notify: tuple[
+        Annotated[Receiver, Converted(like=ReceiverSection, convert=to_receiver)], ...
+    ] = Field(default=(), description="Who is told when something needs a person.")
+    web: Web = Field(default_factory=Web, description="The web server: for monitoring.")
+    metrics_file: Annotated[Path | None, fields.path()] = Field(
+        default=None,
+        description="File that gets the metrics every minute, for node_exporter's textfile "
+        "collector; its name ends with .prom.",
     )
 
 

@@ -119,7 +119,7 @@ def _find_address_problem(parts: SplitResult, host: str | None, written: str) ->
         example = "write it like https://api.venice.ai/api/v1"
         known = "" if looks_like_key(written) else f", and {shown(written)} is not one"
         return f"must be an http or https address{known}; {example}"
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return (
             "plain http would send the key readable over the network; "
             "write https:// (http is for this machine only)"
@@ -127,7 +127,8 @@ def _find_address_problem(parts: SplitResult, host: str | None, written: str) ->
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -24,6 +24,7 @@ from venice_watch.config.model import (
 )
 from venice_watch.config.nodes import Document
 from venice_watch.config.output import Output
+from venice_watch.config.outside import ReceiverSection, Web
 from venice_watch.config.rule_model import MatchSection, RuleSection
 from venice_watch.config.section import Section
 from venice_watch.errors import Problem
@@ -50,6 +51,8 @@ _SECTIONS: Mapping[tuple[str, ...], type[Section]] = {
     ("folders", "rules"): RuleSection,
     ("folders", "rules", "match"): MatchSection,
     ("folders", "output"): Output,
+    ("notify",): ReceiverSection,
+    ("web",): Web,
 }
 
 

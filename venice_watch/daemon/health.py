@@ -1,4 +1,4 @@
-"""Whether this process still moves, told to systemd: STATUS in words, WATCHDOG while it does.
+"""Whether this process still moves; told to systemd: STATUS in words, WATCHDOG while it does.
 
 Rules: a ping says that the loop turned, the ledger's thread answered, the threads for files are not
 all stuck, and each inbox's watch moves or waits for something outside of this process. To wait for
@@ -23,6 +23,7 @@ ANSWER_S = 30.0  # for the ledger: a disk that has slept spins up in half of tha
 HANG_S = 60.0  # without a move
 WAIT_S = 5.0  # of a call to a disk: whoever stands still may be waiting for that
 HANG_LOOK_S = 5.0  # between looks whether a hang is over
+JUDGE_S = 15.0  # between looks whether anything hangs, where systemd wants no ping
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -99,34 +100,38 @@ class Health:
         self._hang: str | None = None
         self._silent: frozenset[str] = frozenset()  # folders that were said to be
 
+    @property
+    def hang(self) -> str | None:
+        """Return what stands still although nothing outside of this process is waited for."""
+        return self._hang
+
     async def keep_told(self) -> None:
-        """Tell systemd how things stand until cancelled; at once done where there is none."""
-        if not self._notifier.listening:
-            return
-        clock, every_s = self._parts().clock, self._notifier.watchdog_s
+        """Judge until cancelled whether all moves, and tell systemd how things stand."""
+        clock, every_s = self._parts().clock, self._notifier.watchdog_s or JUDGE_S
         ping_at = clock.monotonic()
         try:
             while True:
                 status = await self._ask()
                 self._judge()
-                if every_s is not None and self._hang is None and clock.monotonic() >= ping_at:
-                    self._notifier.send(WATCHDOG=1)
+                if self._hang is None and clock.monotonic() >= ping_at:
+                    if self._notifier.watchdog_s is not None:
+                        self._notifier.send(WATCHDOG=1)
                     ping_at = clock.monotonic() + every_s
                 if status not in (None, self._status):
                     self._status = str(status)
                     self._notifier.send(STATUS=self._status)
-                await self._wait(None if every_s is None else ping_at - clock.monotonic())
+                await self._wait(ping_at - clock.monotonic())
         finally:
             if self._question is not None:
                 self._question.cancel()
 
-    async def _wait(self, ping_s: float | None) -> None:
+    async def _wait(self, ping_s: float) -> None:
         """Wait for the next ping, or for news, which come a few seconds apart at least."""
         if self._hang is not None:
             await self._parts().clock.sleep(HANG_LOOK_S)
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(None if ping_s is None else max(0.0, ping_s)):
+            async with asyncio.timeout(max(0.0, ping_s)):
                 await self._parts().clock.sleep(STATUS_S)
                 await self._stirred.wait()
         self._stirred.clear()

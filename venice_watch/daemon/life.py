@@ -8,12 +8,7 @@ import asyncio
 import contextlib
 import signal
 from collections import Counter
-from collections.abc import (
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -26,6 +21,7 @@ from venice_watch.daemon import balance, report
 from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.health import FileThreads, Health
 from venice_watch.daemon.memory import return_large_blocks
+from venice_watch.daemon.outside import Outside
 from venice_watch.daemon.reload import Reloader
 from venice_watch.daemon.report import Progress, Summary
 from venice_watch.daemon.watchers import Watchers
@@ -145,6 +141,7 @@ class Daemon:
             threads=self._threads,
             stirred=self._dispatcher.stirred,
         )
+        self._outside = Outside(lambda: self._parts, self._health)
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -160,6 +157,7 @@ class Daemon:
                 helpers.append(group.create_task(self._keep_owed()))
                 helpers.append(group.create_task(self._keep_notified()))
                 helpers.append(group.create_task(self._keep_reloaded(group)))
+                helpers.append(group.create_task(self._outside.run()))
                 await self._dispatcher.run(group, until=None)
                 await self._drain(helpers)
         return await report.summarise(self._parts, {})
@@ -267,6 +265,7 @@ class Daemon:
 
     async def _drain(self, helpers: Sequence[asyncio.Task[Any]]) -> None:
         """Finish what is under way, begin nothing, and stop the rest."""
+        self._outside.stopping = True
         self._notifier.send(STOPPING=1, STATUS="finishing what is under way")
         await self._gate.close()
         if self._dispatcher.tasks:
@@ -348,6 +347,7 @@ class Daemon:
             ask=loaded.asks_anew,
         )
         self._dispatcher.adopt(self._parts, self._folders)
+        self._outside.adopt()
         self._log.info(
             "config.reloaded",
             file=str(loaded.config.path),
@@ -381,6 +381,7 @@ class Daemon:
         # a share that hangs must not keep the others from being called ready
         await asyncio.wait(watching, timeout=READY_S)
         self._notifier.send(READY=1, STATUS="watching")
+        self._outside.ready.set()
         self._log.info("daemon.ready", folders=list(self._folders))
         await self._health.keep_told()
 

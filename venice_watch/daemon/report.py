@@ -8,6 +8,7 @@ from typing import Any
 from venice_watch.budget import turns_at
 from venice_watch.job import ACTIVE
 from venice_watch.ledger import FolderCounts
+from venice_watch.notice import Kind, Trouble
 from venice_watch.pipeline.passage import Parts, Tally
 
 SILENT_S = 300.0  # of an inbox; to look through a large one on a slow share takes minutes
@@ -88,7 +89,7 @@ def describe(parts: Parts) -> dict[str, Any]:
             name: {"names": dict(tracker.skipped), "no_images": tracker.ignored}
             for name, tracker in parts.trackers.items()
         },
-        "troubles": [{"subject": subject, "why": why} for subject, why in troubles(parts)],
+        "troubles": [{"subject": one.subject, "why": one.why} for one in troubles(parts)],
     }
 
 
@@ -102,53 +103,101 @@ def silent_s(parts: Parts) -> dict[str, float]:
     }
 
 
-def troubles(parts: Parts) -> list[tuple[str, str]]:
-    """List what keeps work from going on, whoever has to mend it."""
+def troubles(parts: Parts) -> list[Trouble]:
+    """List what keeps work from going on, whoever has to mend it; the first `TROUBLES_MAX`."""
+    return all_troubles(parts)[:TROUBLES_MAX]
+
+
+def all_troubles(parts: Parts) -> list[Trouble]:
+    """List every one of them."""
     tally = parts.tally
-    found: list[tuple[str, str]] = []
+    found: list[Trouble] = []
     if parts.ledger.trouble is not None:
-        found.append(
-            ("ledger", f"{parts.ledger.trouble}. Everything waits: make room on its disk.")
-        )
-    found += [
-        ("spool", f"{why}. A paid result waits in memory: make room.")
-        for why in sorted(set(tally.unwritten.values()))
-    ]
+        why = f"{parts.ledger.trouble}. Everything waits: make room on its disk."
+        found.append(Trouble(kind=Kind.DISK, subject="ledger", why=why))
+    for words in sorted(set(tally.unwritten.values())):
+        why = f"{words}. A paid result waits in memory: make room."
+        found.append(Trouble(kind=Kind.DISK, subject="spool", why=why))
     if parts.gate.halted is not None:
-        found.append(("account", parts.gate.halted))
+        # not asked yet, or asked anew, is nobody's to mend
+        kind = None if parts.account.refused is None else Kind.KEY
+        found.append(Trouble(kind=kind, subject="account", why=parts.gate.halted))
     if tally.shortfall is not None:
-        found.append(("balance", str(tally.shortfall)))
+        why = str(tally.shortfall)
+        found.append(Trouble(kind=Kind.BALANCE, subject="balance", why=why))
     if parts.gate.service_down:
         why = f"{parts.gate.failures_in_a_row} requests in a row failed: {parts.gate.last_words}"
-        found.append(("service", f"{why}. One request at a time asks whether it is back."))
-    reached = {hold.budget for hold in tally.held.values() if hold.budget is not None}
+        why = f"{why}. One request at a time asks whether it is back."
+        found.append(Trouble(kind=Kind.SERVICE, subject="service", why=why))
+    found += _budget_troubles(parts)
+    found += _inbox_troubles(parts)
+    found += [
+        Trouble(kind=Kind.FOLDER, subject=f"folder {name}", why=hold.why)
+        for name, hold in tally.held.items()
+        if hold.budget is None
+    ]
+    found += _image_troubles(tally)
+    found += [
+        Trouble(kind=None, subject=who, why=why) for who, why in sorted(tally.unheard.items())
+    ]
+    return found
+
+
+def _budget_troubles(parts: Parts) -> list[Trouble]:
+    found = []
+    reached = {hold.budget for hold in parts.tally.held.values() if hold.budget is not None}
     for budget in sorted(reached, key=str):
         turn = turns_at(budget.limit, parts.clock.now())
         again = datetime.fromtimestamp(turn).astimezone().isoformat("T", "minutes")
         why = f"reached; sending goes on at {again}, or after a restart with a larger budget"
-        found.append((f"budget of {budget.whose} for this {budget.limit.period}", why))
-    found += _inbox_troubles(parts)
-    found += [
-        (f"folder {name}", hold.why) for name, hold in tally.held.items() if hold.budget is None
+        subject = f"budget of {budget.whose} for this {budget.limit.period}"
+        found.append(Trouble(kind=Kind.BUDGET, subject=subject, why=why))
+    return found
+
+
+def _image_troubles(tally: Tally) -> list[Trouble]:
+    """List what is wrong with single files; of a kind and a folder they are told as one."""
+    found = [
+        Trouble(
+            kind=Kind.FOLDER,
+            subject=f"{folder}/{path}",
+            why=why,
+            group=f"images of folder {folder} that are held",
+        )
+        for (folder, path), why in tally.held_images.items()
     ]
-    found += [(f"{folder}/{path}", why) for (folder, path), why in tally.held_images.items()]
     found += [
-        (f"{folder}/{path}", f"paid for and safe in the spool, but not delivered: {why}")
+        Trouble(
+            kind=Kind.DELIVERY,
+            subject=f"{folder}/{path}",
+            why=f"paid for and safe in the spool, but not delivered: {why}",
+            group=f"results of folder {folder} that are not delivered",
+        )
         for (folder, path), why in tally.undelivered.items()
     ]
-    found += [("an original", why) for why in tally.stuck.values()]
-    return found[:TROUBLES_MAX]
+    found += [
+        Trouble(
+            kind=Kind.DELIVERY,
+            subject="an original",
+            why=why,
+            group="originals that could not be put away",
+        )
+        for why in tally.stuck.values()
+    ]
+    return found
 
 
-def _inbox_troubles(parts: Parts) -> list[tuple[str, str]]:
+def _inbox_troubles(parts: Parts) -> list[Trouble]:
     found = []
     for name, tracker in parts.trackers.items():
         if tracker.root.trouble is not None:
-            found.append((f"inbox of {name}", tracker.root.trouble))
-        if tracker.watch.trouble is not None:
-            found.append((f"watch of {name}", tracker.watch.trouble))
+            why = tracker.root.trouble
+            found.append(Trouble(kind=Kind.FOLDER, subject=f"inbox of {name}", why=why))
+        if tracker.watch.trouble is not None:  # its files are found all the same
+            why = tracker.watch.trouble
+            found.append(Trouble(kind=None, subject=f"watch of {name}", why=why))
     for name, one_s in silent_s(parts).items():
         if one_s >= SILENT_S and parts.ledger.trouble is None:
             why = f"it has not answered for {round(one_s)} s. Its files wait: look at its share"
-            found.append((f"inbox of {name}", why))
+            found.append(Trouble(kind=Kind.FOLDER, subject=f"inbox of {name}", why=why))
     return found

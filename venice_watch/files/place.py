@@ -217,3 +217,20 @@ def same_content(first: Path, second: Path) -> bool:
             if other.read(COPY_BYTES) != chunk:
                 return False
     return True
+
+
+def write_whole(target: Path, text: str, *, mode: int) -> None:
+    """Put text where others may read it at any time: all of the new one, or all of the old.
+
+    It replaces what was there, and is not worth an fsync: what a power cut takes is made again.
+    """
+    temporary = target.with_name(f"{TEMPORARY}{target.name}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        with open(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:  # noqa: PTH123
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+        temporary.replace(target)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

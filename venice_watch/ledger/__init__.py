@@ -382,6 +382,12 @@ class Ledger(Protocol):
     async def counts(self) -> dict[str, FolderCounts]:
         """Return the counts of every folder the ledger has seen."""
 
+    async def outcomes(self) -> dict[tuple[str, str], int]:
+        """Return how many requests of each folder came to what; a walk through all of them."""
+
+    async def quarantine_counts(self) -> dict[tuple[str, str], int]:
+        """Return how many files of each folder are in the quarantine, by code."""
+
     async def recent(
         self, *, limit: int, folder: str | None = None, ended: bool = False
     ) -> list[Job]:

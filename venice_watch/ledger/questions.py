@@ -312,6 +312,23 @@ class Questions(Connection):
         return {folder: FolderCounts(**values) for folder, values in facts.items()}
 
     @verb
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Return how many requests of each folder came to what; a walk through all of them."""
+        rows = self._execute(
+            "SELECT folder, outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY 1, 2"
+        )
+        return {(folder, outcome): int(count) for folder, outcome, count in rows}
+
+    @verb
+    def quarantine_counts(self) -> dict[tuple[str, str], int]:
+        """Return how many files of each folder are in the quarantine, by code."""
+        rows = self._execute(
+            "SELECT folder, ifnull(code, ''), count(*) FROM jobs "
+            "WHERE state = 'discarded' AND original_path IS NOT NULL GROUP BY 1, 2"
+        )
+        return {(folder, code): int(count) for folder, code, count in rows}
+
+    @verb
     def recent(self, *, limit: int, folder: str | None = None, ended: bool = False) -> list[Job]:
         """Return the jobs that changed last, newest first; `ended`: only those that have."""
         states = FINAL if ended else (*ACTIVE, *FINAL)

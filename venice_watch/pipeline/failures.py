@@ -185,7 +185,7 @@ async def _discard(
     )
     _give_back(parts, closing)
     parts.tally.settle(*passage.key)
-    parts.tally.quarantined += 1
+    parts.tally.give_up(passage.folder.name, code, message)
     passage.log.warning("image.quarantined", code=code, reason=message)
     await retire(parts, passage)
 

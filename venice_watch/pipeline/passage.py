@@ -23,6 +23,7 @@ from venice_watch.pipeline.frames import Wanted
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.room import Room
 from venice_watch.rules import Choice
+from venice_watch.service.exposition import SECONDS_BUCKETS, Histogram
 from venice_watch.venice.account import Account
 from venice_watch.venice.client import VeniceClient
 from venice_watch.venice.gate import Gate
@@ -77,11 +78,27 @@ class Tally:
     unwritten: dict[int, str] = field(default_factory=dict)  # attempt: why its result is in memory
     budgets: dict[Limit, Budget] = field(default_factory=dict)  # reached, and that was said
     shortfall: Shortfall | None = None  # that was said
+    discarded: Counter[tuple[str, str]] = field(default_factory=Counter)  # folder, code
+    newest: dict[str, str] = field(default_factory=dict)  # folder: the latest of them, in words
+    requests: Counter[tuple[str, str]] = field(default_factory=Counter)  # folder, outcome
+    request_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_BUCKETS))
+    unheard: dict[str, str] = field(default_factory=dict)  # who is not told what, and why
 
     def settle(self, folder: str, path: str) -> None:
         """Forget what kept an image from going on: it has ended, one way or another."""
         self.held_images.pop((folder, path), None)
         self.undelivered.pop((folder, path), None)
+
+    def give_up(self, folder: str, code: str, words: str) -> None:
+        """Count an image that goes to the quarantine."""
+        self.quarantined += 1
+        self.discarded[folder, code] += 1
+        self.newest[folder] = words
+
+    def note_request(self, folder: str, outcome: str, seconds: float) -> None:
+        """Count a request that has ended."""
+        self.requests[folder, outcome] += 1
+        self.request_seconds.add(seconds)
 
     def accepted(self, folder: str) -> None:
         """Note that the server took an image of a folder: it refuses its preset no longer."""

@@ -290,7 +290,9 @@ async def _request(
         extension=prepared.extension,
         fields=admitted.parameters.to_fields(),
     )
+    begun_at = parts.clock.monotonic()
     exchange = await parts.client.upscale(upload, _VerifyingSink(file), turn.use)
+    took_s = parts.clock.monotonic() - begun_at
     if exchange.bug is not None:
         passage.log.error("request.bug", exc_info=exchange.bug)
     outcome = classify(
@@ -299,6 +301,7 @@ async def _request(
         sent=(fit.width, fit.height),
         now=parts.clock.now(),
     )
+    parts.tally.note_request(passage.folder.name, outcome.name, took_s)
     # once more, after the JSON around it is gone: what is written down holds no key
     outcome = replace(outcome, words=parts.client.redact(outcome.words))
     # before the turn is given back: who comes next is to know what this one met

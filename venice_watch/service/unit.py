@@ -64,7 +64,10 @@ def render_files(config: Config, service: Service) -> dict[str, str]:
 def render_drop_in(config: Config, service: Service) -> str:
     """Return the settings of the unit that this configuration decides."""
     own_state = config.state_dir.parent == STATE_PARENT
-    writable = find_writable(config.folders, () if own_state else (config.state_dir,))
+    others = [] if own_state else [config.state_dir]
+    if config.metrics_file is not None:
+        others.append(config.metrics_file.parent)
+    writable = find_writable(config.folders, others)
     key_file = config.api.key_file or KEY_FILE
     lines = [
         "# Made by `venice-watch service install` from the configuration; run it again when its",

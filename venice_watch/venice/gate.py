@@ -142,6 +142,11 @@ class Gate:
         return self._last_words
 
     @property
+    def sent_lately(self) -> int:
+        """Return how many requests count against the rate now, others' with the same key too."""
+        return self._sent.count(self._clock.monotonic())
+
+    @property
     def requests_per_minute(self) -> int | None:
         """Return the rate that is kept to; None: no limit is known."""
         return self._rate
@@ -159,7 +164,6 @@ class Gate:
         """Wait for a turn to send, and give it back at the end. Raises DrainingError.
 
         `begun`: earlier frames of the file are delivered; it goes before others of its priority.
-
         Whoever sends says so by `use`, before the first byte.
         """
         rank = (-self._limits.priorities.get(folder, 0), not begun, next(self._numbers))
@@ -224,10 +228,8 @@ class Gate:
         return max(wait_s, self._wait_for_rate_s(now)) if rated else wait_s
 
     async def _sleep_unless_closed(self, seconds: float) -> None:
-        tasks = [
-            asyncio.ensure_future(self._clock.sleep(seconds)),
-            asyncio.ensure_future(self._closed.wait()),
-        ]
+        waits = (self._clock.sleep(seconds), self._closed.wait())
+        tasks = [asyncio.ensure_future(one) for one in waits]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
