@@ -57,19 +57,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 DECODES = """\
 import io
 from PIL import Image
-from venice_watch.images import channel
-from venice_watch.images.workshop import Workshop
+from venice_watch.images import decoders
 out = io.BytesIO()
 Image.effect_noise((400, 300), 80).save(out, "TIFF")
-shop = Workshop(1)
-with channel.lent(out.getvalue()) as lent:
-    found = shop.run("probe", [lent], cpu_s=20, check_pixels_max=10**6).facts
-    options = {"width": 200, "height": 150, "frame": 0, "check": True}
-    made = shop.run(
-        "prepare", [lent], cpu_s=20, bytes_max=10**6, probe=found["probe"], **options
-    )
-shop.close()
-print(found["probe"]["width"], Image.open(io.BytesIO(made.data)).size)
+with decoders.opened() as those:
+    found, _ = those.look(out.getvalue())
+    made = those.prepare(out.getvalue(), found, position=0, width=200, height=150)
+print(found.width, Image.open(io.BytesIO(made.data)).size)
 """
 
 

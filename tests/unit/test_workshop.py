@@ -330,3 +330,12 @@ def test_more_data_than_expected() -> None:
     """Data that are longer than the task could make them are not read."""
     with channel.lent(b"x" * 1_001) as descriptor, pytest.raises(channel.ChannelClosedError):
         channel.read_all(descriptor, 1_000)
+
+
+def test_upgraded_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of another version than ours is given no task: both must mean the same."""
+    monkeypatch.setattr("venice_watch.images.workshop.__version__", "0.0.9")
+    with contextlib.closing(Workshop(1)) as shop:
+        with pytest.raises(OSError, match=r"upgraded from 0\.0\.9 to .* restart it"):
+            look(shop, encoded())
+        assert not workers()

@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from venice_watch import __version__
 from venice_watch.errors import Code, ImageRefusedError
 from venice_watch.images import channel
 from venice_watch.images.tasks import TASKS, Answer
@@ -26,7 +27,7 @@ def main() -> None:
     """Serve until the parent has gone."""
     confine()
     parent = socket.socket(fileno=int(sys.argv[1]))
-    channel.send(parent, {"ready": True})
+    channel.send(parent, {"version": __version__})
     serve(parent)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from venice_watch import __version__
 from venice_watch.errors import Code, ImageRefusedError, VeniceWatchError
 from venice_watch.images import channel
 
@@ -87,7 +88,7 @@ class Worker:
         """Wait until it can be given tasks. Raises NoWorkerError."""
         self._line.settimeout(START_S)
         try:
-            channel.receive(self._line)
+            hello, _ = channel.receive(self._line)
         except (TimeoutError, channel.ChannelClosedError) as exc:
             code = self.end()
             raise NoWorkerError(
@@ -95,6 +96,12 @@ class Worker:
                 "memory and processes that this user may have, and at the installation: `python "
                 "-m venice_watch.images.worker` says what is missing."
             ) from exc
+        if hello.get("version") != __version__:
+            self.end()
+            raise NoWorkerError(
+                f"venice-watch was upgraded from {__version__} to {hello.get('version')} while it "
+                "runs; restart it. Everything waits until then."
+            )
 
     def do(
         self, facts: dict[str, object], descriptors: Sequence[int], *, cpu_s: int, bytes_max: int
