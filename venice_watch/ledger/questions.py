@@ -8,6 +8,7 @@ from venice_watch.budget import Budget
 from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature, State
 from venice_watch.ledger import Delivered, Delivery, Earlier, Prior, Result, Spending
 from venice_watch.ledger.connection import verb
+from venice_watch.ledger.counters import Counters
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -16,14 +17,13 @@ from venice_watch.ledger.rows import (
     read_job,
     read_signature,
 )
-from venice_watch.ledger.standing import Standing
 
 REQUEST_S_MAX = 3600.0  # no request takes longer
 PLACES_MAX = 64  # deliveries of one work that are looked through for its bytes
 _SPENT = "charge IN ('reserved', 'charged', 'unknown', 'lost')"  # what a budget counts
 
 
-class Questions(Standing):
+class Questions(Counters):
     """What may be asked; see `Ledger` for what each answers."""
 
     def _jobs(self, where: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Job]:

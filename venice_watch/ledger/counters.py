@@ -10,7 +10,7 @@ from venice_watch.ledger.pauses import Pause
 _EVERY = ""  # in the table, the name of no folder
 
 
-class Standing(Connection):
+class Counters(Connection):
     """Sums and pauses; see `Ledger` and `Pauses` for what each verb promises."""
 
     @verb
