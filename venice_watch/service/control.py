@@ -225,7 +225,9 @@ def _bound(state_dir: Path) -> Iterator[socket.socket]:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             listener.bind(f"{folder}/{NAME}")
-            os.chown(state_dir / NAME, -1, os.getegid())  # the folder may hand down another
+            if (state_dir / NAME).stat().st_gid != os.getegid():
+                with contextlib.suppress(OSError):  # the folder handed down another group
+                    os.chown(state_dir / NAME, -1, os.getegid())
             (state_dir / NAME).chmod(MODE)
             yield listener
         finally:

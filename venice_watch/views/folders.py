@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 from venice_watch.errors import VeniceWatchError
-from venice_watch.parameters import nearest
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config, Folder
@@ -16,6 +15,8 @@ class UnknownFolderError(VeniceWatchError):
     exit_code: ClassVar[int] = 2
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
+        from venice_watch.parameters import nearest
+
         names = sorted(known)
         hint = nearest(name, names) or f"; there are {', '.join(names)}"
         super().__init__(f"there is no folder {name!r}{hint}")

@@ -3,13 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from venice_watch.job import SPENT, Attempt, Charge, Job, State
-from venice_watch.ledger import Delivery
 from venice_watch.views.folders import UnknownFolderError
 from venice_watch.views.notation import usd, when
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
-    from venice_watch.ledger import Ledger
+    from venice_watch.ledger import Delivery, Ledger
 
 LIMIT = 20  # unless somebody asks for another
 LIMIT_MAX = 100_000  # images; more is a question for the ledger's own file
@@ -54,7 +53,7 @@ def is_reused(job: Job, attempts: list[Attempt]) -> bool:
     return has_result and not any(attempt.charge is Charge.CHARGED for attempt in attempts)
 
 
-def job_facts(job: Job, attempts: list[Attempt], deliveries: list[Delivery]) -> dict[str, Any]:
+def job_facts(job: Job, attempts: list[Attempt], deliveries: "list[Delivery]") -> dict[str, Any]:
     """Return what `--json` says of one job."""
     size = None
     if job.result_width is not None and job.result_height is not None:

@@ -1,24 +1,24 @@
 """What was spent, by day, month, folder or preset, and how the budgets stand."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from venice_watch.budget import day_of
 from venice_watch.job import Charge
-from venice_watch.ledger import Spending
 from venice_watch.views.notation import usd
 from venice_watch.views.standings import standings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     from venice_watch.config.model import Config
-    from venice_watch.ledger import Ledger
+    from venice_watch.ledger import Ledger, Spending
 
 DAYS = 31  # counted unless told since when
 SHOWN = ("day", "folder", "preset")  # unless told by what
-KEYS: Mapping[str, Callable[[Spending], str]] = {
+KEYS: "Mapping[str, Callable[[Spending], str]]" = {
     "day": lambda one: one.day,
     "folder": lambda one: one.folder,
     "preset": lambda one: one.preset,
@@ -41,7 +41,7 @@ class Sums:
         """Return what counts as spent, in micro-USD."""
         return self.charged + self.unknown + self.lost + self.reserved
 
-    def add(self, one: Spending) -> None:
+    def add(self, one: "Spending") -> None:
         """Count what one row of the accounts says."""
         self.requests += one.requests
         if one.charge is not Charge.NONE:
@@ -79,7 +79,7 @@ async def spend(
     }
 
 
-def _sum(rows: Iterable[Spending], key: Callable[[Spending], str]) -> dict[str, Sums]:
+def _sum(rows: "Iterable[Spending]", key: "Callable[[Spending], str]") -> dict[str, Sums]:
     sums: dict[str, Sums] = {}
     for row in rows:
         sums.setdefault(key(row), Sums()).add(row)
