@@ -26,6 +26,7 @@ ANSWER_BYTES_MAX = 16 * 1024 * 1024  # hundreds of folders, each with its troubl
 CALLERS_MAX = 32  # at a time; more are turned away
 PATIENT_MAX = 32  # of those whose answer takes longer, beside them
 REFUSED_MAX = 128  # that are told so at a time; beyond that they are cut off
+BACKLOG = 1_024  # that are not accepted yet; beyond that `connect` fails at once
 READ_S = 5.0  # for a whole request
 SPACE_S = 1.0  # between the spaces that say that somebody is there
 ANSWER_S = 120.0  # for an answer: a picture of the largest size decodes in less
@@ -92,7 +93,9 @@ async def serving(state_dir: Path, answer: Answer) -> AsyncIterator[None]:
     """Serve the socket while inside; `answer` gets a request and gives the line to send back."""
     desk = _Desk(answer)
     with _bound(state_dir) as listener:
-        server = await asyncio.start_unix_server(desk.accept, sock=listener, limit=LINE_BYTES_MAX)
+        server = await asyncio.start_unix_server(
+            desk.accept, sock=listener, limit=LINE_BYTES_MAX, backlog=BACKLOG
+        )
         try:
             yield
         finally:
