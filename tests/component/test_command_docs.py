@@ -75,7 +75,7 @@ def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> 
 
 
 def test_every_key_of_status_is_documented(place: "Place", draw: "Draw") -> None:
-    """So does that of `status`, of a daemon with a budget that is reached, a pause and a quarantine."""
+    """So does that of `status`, of one with a budget that is reached, a pause and a quarantine."""
     place.write(budget={"per_day_usd": 0.03})
     place.drop("a.png", draw(1))
     place.drop("bad.png", b"no image")
