@@ -7,11 +7,11 @@ from venice_watch.ledger import FolderCounts
 from venice_watch.ledger.connection import Connection, verb
 from venice_watch.ledger.pauses import Pause
 
-_EVERY = ""  # in the table, the name of no folder
+EVERY = ""  # in the table, the name of no folder
 
 
 class Counters(Connection):
-    """Sums and pauses; see `Ledger` and `Pauses` for what each verb promises."""
+    """Sums, and pauses as they are; see `Ledger` and `Pauses` for what each verb promises."""
 
     @verb
     def counts(self) -> dict[str, FolderCounts]:
@@ -61,24 +61,6 @@ class Counters(Connection):
         return [max(0.0, took_s) for took_s, outcome in rows if outcome == "succeeded"]
 
     @verb
-    def pause(self, folder: str | None, *, by: str, now: float) -> bool:
-        """Let a folder wait, or all."""
-        cursor = self._execute(
-            "INSERT INTO pauses (folder, by, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            (_EVERY if folder is None else folder, by, now),
-        )
-        return cursor.rowcount == 1
-
-    @verb
-    def resume(self, folder: str | None) -> list[Pause]:
-        """End a folder's own pause, or every pause there is."""
-        ended = [one for one in self._pauses() if folder is None or one.folder == folder]
-        for one in ended:
-            name = _EVERY if one.folder is None else one.folder
-            self._execute("DELETE FROM pauses WHERE folder = ?", (name,))
-        return ended
-
-    @verb
     def pauses(self) -> list[Pause]:
         """Return every pause, that of all folders first, then by folder."""
         return self._pauses()
@@ -86,6 +68,6 @@ class Counters(Connection):
     def _pauses(self) -> list[Pause]:
         rows = self._execute("SELECT folder, by, since FROM pauses ORDER BY folder")
         return [
-            Pause(folder=None if folder == _EVERY else folder, by=by, since=since)
+            Pause(folder=None if folder == EVERY else folder, by=by, since=since)
             for folder, by, since in rows
         ]
