@@ -18,7 +18,7 @@ RUN groupadd --gid 10001 venice-watch \
   && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
     --shell /usr/sbin/nologin venice-watch \
   && install -d -m 0755 /etc/venice-watch \
-  && install -d -m 0700 -o venice-watch -g venice-watch /var/lib/venice-watch
+  && install -d -m 0710 -o venice-watch -g venice-watch /var/lib/venice-watch
 ENV PATH=/opt/venice-watch/bin:$PATH \
   PYTHONDONTWRITEBYTECODE=1 \
   PYTHONUNBUFFERED=1

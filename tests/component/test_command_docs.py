@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     Draw = Callable[..., bytes]
 
 TEXT = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
-OPEN = {"prices_usd", "balances", "ignored", "parameters"}  # their keys are others' names
+OPEN = {
+    "prices_usd",
+    "balances",
+    "ignored",
+    "parameters",
+    "names",
+    "quarantine",
+}  # their keys are others' names
 VALUES = {  # words in the tables that are no keys
     "check": {"ok", "warning", "error"},
     "plan": {"enhance", "creativity", "configuration", "api", "unknown", "default", "spend"},
@@ -26,6 +33,7 @@ VALUES = {  # words in the tables that are no keys
     "spend": set(),
     "why": {"history"},
 }
+KEYS_OF_BUDGETS = {"period", "days", "limit_usd", "spent_usd", "left_usd", "turns_at", "folder"}
 
 
 def _section(command: str) -> str:
@@ -60,18 +68,43 @@ def test_every_key_is_documented(place: "Place", draw: "Draw", command: str) -> 
         verdicts, section = section.split("`--json` is one object", 1)
         assert set(re.findall(r"^\| `(\w+)`", verdicts, re.MULTILINE)) == set(Verdict)
         printed -= set(Verdict)
-        printed -= {
-            "period",
-            "days",
-            "limit_usd",
-            "spent_usd",
-            "left_usd",
-            "turns_at",
-            "folder",
-        }  # spend's
+        printed -= KEYS_OF_BUDGETS  # spend's
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
     assert documented - VALUES[command] == printed
+
+
+def test_every_key_of_status_is_documented(place: "Place", draw: "Draw") -> None:
+    """So does that of `status`, of one with a budget that is reached, a pause and a quarantine."""
+    place.write(budget={"per_day_usd": 0.03})
+    place.drop("a.png", draw(1))
+    place.drop("bad.png", b"no image")
+    daemon = place.ready()
+    place.wait_names("outbox", {"a.png"})
+    place.wait_names("quarantine", {"bad.png"})
+    place.drop("b.png", draw(2))
+    daemon.wait_event("budget.reached")
+    assert place.run("pause", "photos").wait() == 0
+    facts = json.loads(place.run("status", "--json").stdout)
+    assert facts["folders"][0]["quarantine"] == {"corrupt": 1}
+    assert "budget" in facts["folders"][0]["held"]
+    assert facts["folders"][0]["oldest_waiting_s"] >= 0
+    assert facts["requests_last_minute"] == 1
+    # of all folders alone
+    printed = set(_keys(facts)) - (KEYS_OF_BUDGETS - {"folder", "spent_usd"})
+    rows = [line for line in _section("status").splitlines() if line.startswith("| `")]
+    documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+    assert documented - {"plan", "spend", "native", "polling"} == printed
+    keys = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in rows))
+    assert set(facts) | set(facts["folders"][0]) == set(keys)
+
+
+def test_every_key_of_a_pause_is_documented(place: "Place") -> None:
+    """So do those of `pause` and `resume`."""
+    printed = set(_keys(json.loads(place.run("pause", "--json").stdout)))
+    printed |= set(_keys(json.loads(place.run("resume", "--json").stdout)))
+    rows = [line for line in _section("pause, resume").splitlines() if line.startswith("| `")]
+    assert {word for row in rows for word in re.findall(r"`(\w+)`", row)} - {"resume"} == printed
 
 
 def test_every_subject_of_check_is_documented(place: "Place") -> None:

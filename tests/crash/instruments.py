@@ -26,6 +26,7 @@ from typing import Any
 import venice_watch.files
 import venice_watch.files.source
 from venice_watch.ledger.connection import Connection
+from venice_watch.ledger.counters import Counters
 from venice_watch.ledger.questions import Questions
 
 SHARED_BYTES = 1 << 20  # a run has a few hundred steps of some 50 bytes
@@ -224,7 +225,7 @@ class Instruments:
 
     def _wrap_ledger(self) -> None:
         original = Connection._transact
-        questions = frozenset(vars(Questions))
+        questions = frozenset(vars(Questions)) | frozenset(vars(Counters))
 
         def transact(ledger: Connection, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - a verb's own
             recorder = self.recorder

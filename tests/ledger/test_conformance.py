@@ -45,6 +45,7 @@ from venice_watch.ledger import (
     UnderWayError,
     WorkMovedOnError,
 )
+from venice_watch.ledger.pauses import Pause
 
 Opener = Callable[[], AbstractAsyncContextManager[Ledger]]
 
@@ -158,13 +159,13 @@ async def completed(
     return await ledger.complete(await staged(ledger, path, out), retire=retire, now=NOW)
 
 
-async def discarded(ledger: Ledger, path: str = "cat.jpg") -> Job:
+async def discarded(ledger: Ledger, path: str = "cat.jpg", code: Code = Code.CORRUPT) -> Job:
     """Return a job that was given up, its bytes known."""
     return await ledger.discard(
         await executing(ledger, path),
         None,
         None,
-        code=Code.CORRUPT,
+        code=code,
         message="no image",
         known=Known(source_sha256=SHA, preset="photo", parameters="{}"),
         now=NOW,
@@ -923,11 +924,11 @@ def test_discarded(opened: Opener) -> None:
         [there] = await ledger.quarantined(SHA)
         assert there.original_path == "/quarantine/cat.jpg"
         assert (await ledger.counts())["photos"].quarantined == 1
-        assert await ledger.quarantine_counts() == {("photos", "corrupt"): 1}
+        assert (await ledger.counts())["photos"].quarantine == {"corrupt": 1}
         await ledger.left_quarantine(there, back_at=NOW, now=NOW)
         assert await ledger.quarantined(SHA) == []
         assert (await ledger.counts())["photos"].quarantined == 0
-        assert await ledger.quarantine_counts() == {}
+        assert (await ledger.counts())["photos"].quarantine == {}
 
     run(opened, scenario)
 
@@ -2450,9 +2451,81 @@ def test_counts(opened: Opener) -> None:
             ),
             "other": FolderCounts(available=1, oldest_waiting_at=NOW + 3),
         }
-        assert len(FolderCounts.__slots__) == len(ACTIVE) + len(FINAL) + 4
+        assert len(FolderCounts.__slots__) == len(ACTIVE) + len(FINAL) + 5
 
     run(opened, scenario)
+
+
+def test_counts_of_the_quarantine(opened: Opener) -> None:
+    """What lies in the quarantine is counted by its code, until a person takes it back."""
+
+    async def scenario(ledger: Ledger) -> None:
+        jobs = [
+            await discarded(ledger, path, code=code)
+            for path, code in (("a", Code.CORRUPT), ("b", Code.CORRUPT), ("c", Code.TOO_SMALL))
+        ]
+        assert (await ledger.counts())["photos"].quarantine == {}
+        for job in jobs:
+            await ledger.retired(job, original_path=f"/quarantine/{job.path}", now=NOW)
+        counts = (await ledger.counts())["photos"]
+        assert (counts.quarantine, counts.quarantined) == ({"corrupt": 2, "too_small": 1}, 3)
+        [job] = [one for one in await ledger.quarantined(SHA) if one.path == "a"]
+        await ledger.left_quarantine(job, back_at=NOW, now=NOW)
+        assert (await ledger.counts())["photos"].quarantine == {"corrupt": 1, "too_small": 1}
+
+    run(opened, scenario)
+
+
+def test_durations(opened: Opener) -> None:
+    """How long requests took is told of those among the latest that succeeded."""
+
+    async def scenario(ledger: Ledger) -> None:
+        assert await ledger.durations(limit=9) == []
+        for number, (took_s, closing) in enumerate(((4.0, PAID), (9.0, UNKNOWN), (-1.0, PAID))):
+            work = bytes([number]) * 32
+            job, attempt = await sending(ledger, f"{number}", work=work)
+            if closing is PAID:
+                spooled = result(f"/out/{number}.png", f"{number}.png")
+                await ledger.stage(job, attempt, closing, spooled, now=NOW + took_s)
+            else:
+                await ledger.doubt(job, attempt, closing, until=NOW, now=NOW + took_s)
+        assert await ledger.durations(limit=9) == [0.0, 4.0]  # a clock that was set back
+        assert await ledger.durations(limit=2) == [0.0]
+
+    run(opened, scenario)
+
+
+# Pauses.
+
+
+def test_pauses(opened: Opener) -> None:
+    """A pause stays as it was begun, over restarts, until it is ended; nobody's end says so."""
+    of_all = Pause(folder=None, by="anna", since=NOW)
+    of_one = Pause(folder="photos", by="bea", since=NOW + 1)
+
+    async def begin(ledger: Ledger) -> None:
+        assert await ledger.pauses() == []
+        assert await ledger.pause("photos", by="bea", now=NOW + 1)
+        assert await ledger.pause(None, by="anna", now=NOW)
+        assert not await ledger.pause("photos", by="anna", now=NOW + 2)
+        assert not await ledger.pause(None, by="bea", now=NOW + 2)
+        assert await ledger.pauses() == [of_all, of_one]
+
+    async def end(ledger: Ledger) -> None:
+        assert await ledger.pauses() == [of_all, of_one]
+        assert await ledger.resume("scans") == []
+        assert await ledger.resume("photos") == [of_one]
+        assert await ledger.resume("photos") == []
+        assert await ledger.pauses() == [of_all]
+        assert await ledger.pause("photos", by="bea", now=NOW + 1)
+        assert await ledger.resume(None) == [of_all, of_one]
+        assert await ledger.pauses() == []
+
+    run(opened, begin)
+    run(opened, end)
+    assert of_all.concerns("photos")
+    assert of_one.concerns("photos")
+    assert not of_one.concerns("scans")
 
 
 def test_recent(opened: Opener) -> None:

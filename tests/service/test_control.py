@@ -1,33 +1,44 @@
 """The control socket: it answers its own user, and nobody can make it do anything else."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import socket
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from venice_watch.service import control
-from venice_watch.service.control import NobodyAnswersError, ask, serving
+from venice_watch.service.control import (
+    Answer,
+    Caller,
+    NobodyAnswersError,
+    RefusedError,
+    ask,
+    encode,
+    serving,
+)
 
 T = TypeVar("T")
 GARBAGE = (b"\n", b"{\n", b"[1]\n", b"\xff\xfe\x00\n", b"[" * 60_000 + b"\n", b'"x"\n', b"null\n")
 
 
-async def echo(request: Mapping[str, Any]) -> Mapping[str, Any]:
+async def echo(request: Mapping[str, Any], _caller: Caller) -> bytes:
     """Answer with what was asked."""
-    return {"asked": dict(request)}
+    return encode({"asked": dict(request)})
 
 
-def served(state_dir: Path, scenario: Callable[[], Awaitable[T]]) -> T:
+def served(state_dir: Path, scenario: Callable[[], Awaitable[T]], answer: Answer = echo) -> T:
     """Run a scenario beside a served socket."""
 
     async def run() -> T:
-        async with serving(state_dir, echo):
+        async with serving(state_dir, answer):
             return await scenario()
 
     return asyncio.run(run())
@@ -154,11 +165,101 @@ def test_many_silent_callers(tmp_path: Path) -> None:
         while True:  # until they are seen to have gone
             try:
                 assert await asyncio.to_thread(ask, tmp_path, {}) == {"asked": {}}
-            except NobodyAnswersError:
+            except (NobodyAnswersError, RefusedError):
                 continue
             return answer
 
     assert b"try again" in served(tmp_path, scenario)
+
+
+def test_a_thousand_half_open(tmp_path: Path) -> None:
+    """A thousand connections that say nothing, or half a line, end by themselves; one asks on."""
+
+    async def scenario() -> dict[str, Any]:
+        silent = await asyncio.to_thread(lambda: [connect(tmp_path) for _ in range(1_000)])
+        assert len(silent) > 10 * control.CALLERS_MAX
+        for one in silent[::2]:
+            with contextlib.suppress(OSError):
+                one.send(b'{"verb": "st')
+        for one in silent:
+            one.close()
+        while True:  # until they are seen to have gone
+            with contextlib.suppress(NobodyAnswersError, RefusedError):
+                value: dict[str, Any] = await asyncio.to_thread(ask, tmp_path, {"verb": "x"})
+                return value
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4_096), hard))
+    try:
+        assert served(tmp_path, scenario) == {"asked": {"verb": "x"}}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_slow_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long answer keeps its caller's patience, and is in the way of nobody's short one."""
+    monkeypatch.setattr(control, "SPACE_S", 0.05)
+    monkeypatch.setattr(control, "CLIENT_S", 0.5)
+
+    async def scenario() -> list[object]:
+        released = asyncio.Event()
+        asked = 0
+
+        async def answer(request: Mapping[str, Any], _caller: Caller) -> bytes:
+            nonlocal asked
+            if request["verb"] == "slow":
+                asked += 1
+                await released.wait()
+            return encode({"asked": dict(request)})
+
+        async with serving(tmp_path, answer):
+            loop = asyncio.get_running_loop()
+            with ThreadPoolExecutor(control.PATIENT_MAX + 4) as threads:
+
+                def call(verb: str) -> asyncio.Future[object]:
+                    return loop.run_in_executor(threads, ask, tmp_path, {"verb": verb})
+
+                slow = []
+                for _ in range(control.PATIENT_MAX):
+                    slow.append(call("slow"))
+                    while asked < len(slow):  # noqa: ASYNC110 - one after the other
+                        await asyncio.sleep(0.001)
+                    await call("quick")
+                await asyncio.sleep(2 * control.CLIENT_S)  # longer than a silent one is borne
+                with pytest.raises(RefusedError, match="too many others"):
+                    await call("slow")
+                released.set()
+                return list(await asyncio.gather(*slow))
+
+    answers = asyncio.run(scenario())
+    assert answers == [{"asked": {"verb": "slow"}}] * control.PATIENT_MAX
+
+
+def test_hung_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose loop stands still is given up after a few seconds, in words."""
+    monkeypatch.setattr(control, "CLIENT_S", 0.2)
+    hung = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    hung.bind(str(tmp_path / control.NAME))
+    hung.listen()
+    with hung, pytest.raises(NobodyAnswersError, match="timed out"):
+        ask(tmp_path, {"verb": "status"})
+
+
+def test_too_long_an_answer(tmp_path: Path) -> None:
+    """An answer that nobody would take is an error that says so; a long one arrives whole."""
+    assert b"16 MiB" in encode([{"x": "y" * 1_000}] * 20_000)
+    assert b"16 MiB" in encode({"x": "y" * 20_000_000})
+    rows = [{"x": "y" * 1_000}] * 15_000
+
+    async def answer(_request: Mapping[str, Any], _caller: Caller) -> bytes:
+        return encode(rows)
+
+    async def scenario() -> object:
+        value: object = await asyncio.to_thread(ask, tmp_path, {})
+        return value
+
+    assert served(tmp_path, scenario, answer) == rows
 
 
 def test_other_user(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from venice_watch.cli.check_command import check_command
 from venice_watch.cli.demo_command import demo_command
 from venice_watch.cli.history_command import history_command
 from venice_watch.cli.init_command import init_command
+from venice_watch.cli.pause_commands import pause_command, resume_command
 from venice_watch.cli.plan_command import plan_command
 from venice_watch.cli.retry_command import retry_command
 from venice_watch.cli.run_commands import once_command, run_command
@@ -53,6 +54,8 @@ for _command in (
     history_command,
     spend_command,
     why_command,
+    pause_command,
+    resume_command,
     retry_command,
     simulator_command,
     schema_command,

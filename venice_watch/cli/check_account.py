@@ -16,13 +16,14 @@ from venice_watch.cli.credit import (
     describe_waiting,
     find_shortage,
 )
-from venice_watch.cli.words import count, duration, printable, usd_text, when
+from venice_watch.cli.words import count, duration, printable, usd_text
 from venice_watch.config.model import BASE_URL, ContractChoice
 from venice_watch.errors import StateUnusableError
 from venice_watch.parameters import PRICES, Contract
 from venice_watch.venice.account import MICROUSD, NO_SUCH_ENDPOINT
 from venice_watch.venice.client import ContractAnswer, KeyFacts, VeniceClient
 from venice_watch.venice.figures import read_credit
+from venice_watch.views.notation import when
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Api, Config

@@ -1,6 +1,5 @@
 """`history`: what was done, newest first, with what it cost and where the results are."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from venice_watch.cli.options import config_option, json_option
-from venice_watch.cli.words import printable, usd, usd_text, when
-from venice_watch.job import SPENT, Attempt, Charge, Job, State
-from venice_watch.ledger import Delivery
+from venice_watch.cli.words import printable, usd_text
+from venice_watch.views.history import LIMIT, LIMIT_MAX, history
 
 if TYPE_CHECKING:
-    from venice_watch.config.model import Config
-
-LIMIT = 20
-LIMIT_MAX = 100_000  # lines; more is a question for the ledger's own file
+    from venice_watch.cli.asked import Source
+    from venice_watch.ledger import Ledger
 
 
 @click.command("history", short_help="Show what was done, newest first.")
@@ -34,76 +30,26 @@ def history_command(
     config_path: Path | None, folder: str | None, limit: int, *, as_json: bool
 ) -> None:
     """Show what was done, newest first: what it cost, where the result is, why if there is none."""
+    from venice_watch.cli.asked import ask_or_read, say_source
     from venice_watch.cli.options import load_config
+    from venice_watch.cli.state import as_usage
+    from venice_watch.views.folders import UnknownFolderError
 
     config = load_config(config_path)
-    facts = asyncio.run(_read(config, folder, limit))
+
+    async def read(ledger: "Ledger", _source: "Source") -> object:
+        return await history(config, ledger, folder=folder, limit=limit)
+
+    try:
+        told = ask_or_read(config, {"verb": "history", "folder": folder, "limit": limit}, read)
+    except UnknownFolderError as exc:
+        raise as_usage(exc, "'--folder'") from exc
+    say_source(told.source, as_json=as_json)
+    facts = told.facts
     if as_json:
         click.echo(json.dumps(facts, indent=2))
     else:
         click.echo("\n".join(map(_describe, facts)) if facts else "nothing was done yet")
-
-
-async def _read(config: "Config", folder: str | None, limit: int) -> list[dict[str, Any]]:
-    from venice_watch.cli.state import reading, unknown_folder
-
-    names = {one.name for one in config.folders}
-    async with reading(config, "history") as ledger:
-        if folder is not None and folder not in names:
-            names |= set(await ledger.counts())  # one that is no longer configured has a past
-            if folder not in names:
-                raise unknown_folder(folder, names)
-        jobs = await ledger.recent(limit=limit, folder=folder, ended=True)
-        return [
-            job_facts(job, await ledger.attempts(job), await ledger.deliveries(job)) for job in jobs
-        ]
-
-
-def ending(job: Job) -> str:
-    """Return how a job ended, in a word."""
-    match job.state:
-        case State.COMPLETED:
-            return "upscaled"
-        case State.DISCARDED:
-            return "quarantined"
-        case State.CANCELLED:
-            return job.code or "cancelled"  # skipped, gone, changed
-        case _:
-            return job.state.value
-
-
-def paid_microusd(attempts: list[Attempt]) -> int:
-    """Return what requests cost, in doubt included."""
-    return sum(attempt.microusd for attempt in attempts if attempt.charge in SPENT)
-
-
-def is_reused(job: Job, attempts: list[Attempt]) -> bool:
-    """Tell whether a result was delivered that an earlier image had paid for."""
-    has_result = job.state in (State.COMPLETED, State.STAGED) and job.spool_name is not None
-    return has_result and not any(attempt.charge is Charge.CHARGED for attempt in attempts)
-
-
-def job_facts(job: Job, attempts: list[Attempt], deliveries: list[Delivery]) -> dict[str, Any]:
-    """Return what `--json` says of one job."""
-    size = None
-    if job.result_width is not None and job.result_height is not None:
-        size = {"width": job.result_width, "height": job.result_height}
-    return {
-        "at": when(job.updated_at),
-        "ended": ending(job),
-        "folder": job.folder,
-        "path": job.path,
-        "preset": job.preset,
-        "result": job.result_path if job.state is State.COMPLETED else None,
-        "result_size": size,
-        "frames": job.frames,
-        "results": [one.path for one in deliveries],
-        "usd": usd(paid_microusd(attempts)),
-        "reused": is_reused(job, attempts),
-        "original": job.original_path,
-        "code": job.code,
-        "message": job.message,
-    }
 
 
 def _describe(facts: dict[str, Any]) -> str:

@@ -48,7 +48,7 @@ def init_command(directory: Path) -> None:
             file.write(TEMPLATE)
         for name in FOLDERS:
             (directory / name).mkdir(exist_ok=True)
-        (directory / "state").mkdir(exist_ok=True, mode=0o700)
+        (directory / "state").mkdir(exist_ok=True, mode=0o710)  # the group: only to enter
     except FileExistsError as exc:
         raise click.ClickException(
             f"{exc.filename} is there already, and is left as it is. Name another folder, or "

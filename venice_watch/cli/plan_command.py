@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from venice_watch.job import Job
     from venice_watch.ledger import Ledger
 
-RECENT = 20  # jobs from which is learned how long a request takes
-
 
 @click.command("plan", short_help="Show what would be sent now and what it would cost.")
 @config_option
@@ -46,8 +44,10 @@ def plan_command(config_path: Path | None, *, offline: bool, as_json: bool) -> N
 async def _plan(config: "Config", *, offline: bool) -> "Plan":
     from venice_watch.cli import plan_terms
     from venice_watch.cli.plan_report import Plan
-    from venice_watch.cli.state import is_running, reading, standings
+    from venice_watch.cli.state import is_running, reading
     from venice_watch.intake.look import ignore_lease_breaks
+    from venice_watch.views.pace import request_s
+    from venice_watch.views.standings import standings
 
     ignore_lease_breaks()
     async with reading(config, "plan") as ledger:
@@ -61,7 +61,7 @@ async def _plan(config: "Config", *, offline: bool) -> "Plan":
             running=running,
             folders=folders,
             budgets=await standings(config, ledger),
-            request_s=await _request_s(ledger),
+            request_s=await request_s(ledger),
         )
 
 
@@ -71,7 +71,9 @@ async def _look(
     """Look at every file, in the order in which the daemon would; show how far it is."""
     from venice_watch.cli.plan_images import Planner
     from venice_watch.images import decoders
+    from venice_watch.views.notation import when
 
+    pauses = await ledger.pauses()
     plans: dict[str, tuple[FolderPlan, list[Job]]] = {}
     with decoders.opened() as those:
         planner = Planner(
@@ -84,7 +86,15 @@ async def _look(
             now=time.time(),
         )
         for folder in sorted(config.folders, key=lambda one: -one.priority):
-            plans[folder.name] = await planner.survey(folder)
+            plan, jobs = plans[folder.name] = await planner.survey(folder)
+            plan.held = next(
+                (
+                    f"paused by {one.by} since {when(one.since)}; `venice-watch resume` ends that"
+                    for one in pauses
+                    if one.concerns(folder.name)
+                ),
+                plan.held,
+            )
         with _looking_bar(sum(len(jobs) for _, jobs in plans.values())) as advance:
             for plan, jobs in plans.values():
                 for job in jobs:
@@ -117,16 +127,3 @@ class _looking_bar:  # noqa: N801 - used as a function
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-
-
-async def _request_s(ledger: "Ledger") -> float | None:
-    """Return how long the last successful requests took, in the middle; None: nobody knows."""
-    from statistics import median
-
-    took = [
-        attempt.ended_at - attempt.started_at
-        for job in await ledger.recent(limit=RECENT, ended=True)
-        for attempt in await ledger.attempts(job)
-        if attempt.ended_at is not None and attempt.outcome == "succeeded"
-    ]
-    return max(0.0, median(took)) if took else None

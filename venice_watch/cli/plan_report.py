@@ -8,18 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from venice_watch.cli.credit import Waiting, describe_balances, find_shortage
 from venice_watch.cli.plan_cases import FolderPlan, Planned, Verdict
-from venice_watch.cli.state import Standing
 from venice_watch.cli.words import (
     count,
+    describe_budget,
     duration,
     printable,
     table,
-    usd,
     usd_text,
-    when,
-    when_or_none,
 )
 from venice_watch.venice.figures import read_credit
+from venice_watch.views.notation import usd, when, when_or_none
+from venice_watch.views.standings import Standing
 
 if TYPE_CHECKING:
     from venice_watch.cli.plan_terms import Terms
@@ -215,8 +214,9 @@ def describe(plan: Plan) -> list[str]:
     lines += _describe_terms(plan)
     for standing in plan.budgets:
         fit, waiting = plan.fitting(standing)
+        said = describe_budget(standing.facts())
         wait = f"; {fit or 'none'} of these {fit + waiting:,} images fit" if waiting else ""
-        lines.append(printable(f"{standing}{wait}{', the rest waits' if fit and waiting else ''}"))
+        lines.append(printable(f"{said}{wait}{', the rest waits' if fit and waiting else ''}"))
     lines += [printable(f"warning: {warning}") for warning in _warnings(plan)]
     return lines
 

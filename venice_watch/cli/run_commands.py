@@ -174,6 +174,8 @@ def exit_code(summary: "Summary") -> int:
 
 def describe(summary: "Summary") -> str:
     """Return what a run came to, in words."""
+    from venice_watch.views.notation import when
+
     tally = summary.tally
     usd = tally.spent_microusd / 1_000_000
     details = [f"{tally.results} results"] if tally.results != tally.completed else []
@@ -186,6 +188,11 @@ def describe(summary: "Summary") -> str:
         lines.append(f"the API could not be used: {summary.refused}")
     for folder, why in summary.troubles.items():
         lines.append(f"folder {folder} could not be read: {why}")
+    for folder, pause in summary.paused.items():
+        lines.append(
+            f"folder {folder} is paused, by {pause.by} since {when(pause.since)}; "
+            "`venice-watch resume` lets it go on"
+        )
     for folder, hold in tally.held.items():
         lines.append(f"folder {folder} {'waits' if hold.budget else 'is held'}: {hold.why}")
     lines += [f"an original could not be put away: {why}" for why in tally.stuck.values()]

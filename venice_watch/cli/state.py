@@ -1,4 +1,4 @@
-"""What commands read beside a running daemon, or without one: its ledger, who runs, the budgets.
+"""What commands read beside a running daemon, or without one: its ledger, and who runs.
 
 Rules: the ledger is only read; that there is none means that nothing was done yet.
 """
@@ -6,58 +6,19 @@ Rules: the ledger is only read; that there is none means that nothing was done y
 import contextlib
 import os
 import tempfile
-import time
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from venice_watch.budget import Budget, current, turns_at
-from venice_watch.cli.words import usd, usd_text, when
-from venice_watch.errors import StateUnusableError
-from venice_watch.parameters import nearest
+from venice_watch.errors import StateUnusableError, VeniceWatchError
+from venice_watch.views import folders
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from venice_watch.config.model import Config, Folder
     from venice_watch.ledger import Ledger
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a budget stands now."""
-
-    budget: Budget
-    spent_microusd: int  # in doubt and under way included
-    turns_at: float
-
-    @property
-    def left_microusd(self) -> int:
-        """Return what may still be spent."""
-        return max(0, self.budget.limit.microusd - self.spent_microusd)
-
-    def facts(self) -> dict[str, object]:
-        """Return what `--json` says of it."""
-        limit = self.budget.limit
-        return {
-            "folder": limit.folder,
-            "period": limit.period,
-            "days": self.budget.days,
-            "limit_usd": usd(limit.microusd),
-            "spent_usd": usd(self.spent_microusd),
-            "left_usd": usd(self.left_microusd),
-            "turns_at": when(self.turns_at),
-        }
-
-    def __str__(self) -> str:
-        limit = self.budget.limit
-        return (
-            f"budget of {self.budget.whose} for this {limit.period}: "
-            f"{usd_text(self.spent_microusd)} of {usd_text(limit.microusd)} USD spent, "
-            f"{usd_text(self.left_microusd)} left; the next {limit.period} begins at "
-            f"{when(self.turns_at)}"
-        )
 
 
 def find_ledger(config: "Config", command: str) -> Path | None:
@@ -97,30 +58,14 @@ def is_running(config: "Config") -> bool:
     return holder_of(config.state_dir) is not None
 
 
-async def standings(config: "Config", ledger: "Ledger") -> list[Standing]:
-    """Return how every budget of the configuration stands, those of all folders first."""
-    now = time.time()
-    limits = list(config.budget.limits(None))
-    for folder in config.folders:
-        limits += folder.budget.limits(folder.name)
-    budgets = [current(limit, now) for limit in limits]
-    spent = await ledger.spent(budgets)
-    return [
-        Standing(budget=budget, spent_microusd=microusd, turns_at=turns_at(budget.limit, now))
-        for budget, microusd in zip(budgets, spent, strict=True)
-    ]
-
-
 def folder_named(config: "Config", name: str) -> "Folder":
     """Return the folder of the configuration with this name, or end with a usage error."""
-    for folder in config.folders:
-        if folder.name == name:
-            return folder
-    raise unknown_folder(name, [folder.name for folder in config.folders])
+    try:
+        return folders.folder_named(config, name)
+    except folders.UnknownFolderError as exc:
+        raise as_usage(exc, "'--folder'") from exc
 
 
-def unknown_folder(name: str, known: Iterable[str]) -> click.BadParameter:
-    """Return the error that says which folders there are."""
-    names = sorted(known)
-    hint = nearest(name, names) or f"; there are {', '.join(names)}"
-    return click.BadParameter(f"there is no folder {name!r}{hint}", param_hint="'--folder'")
+def as_usage(error: VeniceWatchError, hint: str) -> click.BadParameter:
+    """Return the usage error that a folder's wrong name is."""
+    return click.BadParameter(str(error), param_hint=hint)

@@ -1,11 +1,10 @@
-"""How commands say things to a person: names that do no harm, local times, money, tables.
+"""How commands say things to a person: names that do no harm, money, durations, tables.
 
-Rules: a file name may hold anything, line ends and escapes included, and is printed harmlessly;
-times are local with their offset.
+Rules: a file name may hold anything, line ends and escapes included, and is printed harmlessly.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from venice_watch import budget
 
@@ -17,24 +16,25 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def when(moment: float) -> str:
-    """Return a moment (seconds since 1970) as local ISO time with its offset."""
-    return datetime.fromtimestamp(moment).astimezone().isoformat("T", "seconds")
-
-
-def when_or_none(moment: float | None) -> str | None:
-    """Return a moment as `when` does, or None."""
-    return None if moment is None else when(moment)
-
-
-def usd(microusd: int) -> float:
-    """Return an amount in USD, for programs."""
-    return microusd / 1_000_000
-
-
 def usd_text(microusd: int) -> str:
     """Return an amount in USD as people write it: 1.00, 0.025."""
     return budget.usd(microusd)
+
+
+def amount(amount_usd: float) -> str:
+    """Return an amount of a view's facts as people write it."""
+    return usd_text(round(amount_usd * 1_000_000))
+
+
+def describe_budget(facts: Mapping[str, Any]) -> str:
+    """Return how a budget stands, in words, from a view's facts of it."""
+    period = facts["period"]
+    whose = "all folders" if facts["folder"] is None else f"folder {facts['folder']!r}"
+    return (
+        f"budget of {whose} for this {period}: {amount(facts['spent_usd'])} of "
+        f"{amount(facts['limit_usd'])} USD spent, {amount(facts['left_usd'])} left; "
+        f"the next {period} begins at {facts['turns_at']}"
+    )
 
 
 def duration(seconds: float) -> str:

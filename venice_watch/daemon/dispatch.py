@@ -131,9 +131,9 @@ class Dispatcher:
     def _may_try(self, name: str, now: float) -> bool:
         """Tell whether a folder is not held, or may try one image to see whether it still is.
 
-        One whose inbox is away is not asked for files until it is back.
+        One that is paused, or whose inbox is away, is not asked for files until that is over.
         """
-        if self._parts.trackers[name].root.away:
+        if self._parts.trackers[name].root.away or self._parts.paused.of(name) is not None:
             return False
         hold = self._parts.tally.held.get(name)
         return hold is None or (now >= hold.until and self._busy[name] == 0)

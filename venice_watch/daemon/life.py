@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 from venice_watch.clock import Clock
 from venice_watch.config.model import Config, ContractChoice, Folder
 from venice_watch.daemon import balance, report
+from venice_watch.daemon.answers import Answers, Opener
 from venice_watch.daemon.dispatch import Dispatcher
 from venice_watch.daemon.health import FileThreads, Health
 from venice_watch.daemon.memory import return_large_blocks
@@ -39,7 +40,9 @@ from venice_watch.pipeline import line
 from venice_watch.pipeline.finish import sidecar_names
 from venice_watch.pipeline.mounted import MountedFolders
 from venice_watch.pipeline.passage import Parts
+from venice_watch.pipeline.paused import Paused
 from venice_watch.pipeline.room import Room
+from venice_watch.service.control import Caller
 from venice_watch.service.logs import lead_threads
 from venice_watch.service.systemd import Notifier
 from venice_watch.venice.account import Account
@@ -85,6 +88,7 @@ class Daemon:
         clock: Clock,
         log: FilteringBoundLogger,
         notifier: Notifier,
+        opener: Opener,
         reloader: Reloader | None = None,
     ) -> None:
         self._reloader = reloader
@@ -125,6 +129,7 @@ class Daemon:
             spool=config.state_dir / SPOOL_NAME,
             spool_lock=asyncio.Lock(),
             in_line={},
+            paused=Paused(ledger),
             pinned=Counter(),
             mounted=MountedFolders(ledger),
             workers=ThreadPoolExecutor(WORKERS, thread_name_prefix="images"),
@@ -134,6 +139,7 @@ class Daemon:
             log=log,
         )
         self._dispatcher = Dispatcher(self._parts, self._folders, wake=self._wake)
+        self._answers = Answers(lambda: self._parts, opener=opener, on_change=self._wake.set)
         self._threads = FileThreads(THREADS_MAX, clock)
         self._health = Health(
             lambda: self._parts,
@@ -192,13 +198,9 @@ class Daemon:
         """Return the jobs that changed last, newest first."""
         return await self._ledger.recent(limit=limit)
 
-    async def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def answer(self, request: Mapping[str, Any], caller: Caller) -> bytes:
         """Answer one request of the control socket."""
-        match request:
-            case {"verb": "status"}:
-                return report.describe(self._parts)
-            case _:
-                return {"error": f"there is no such verb: {request.get('verb')!r:.60}"}
+        return await self._answers.answer(request, caller)
 
     def stop(self) -> None:
         """Begin to drain."""
@@ -213,6 +215,7 @@ class Daemon:
         asyncio.get_running_loop().set_default_executor(self._threads)
         for folder in self._parts.config.folders:
             await self._clear_leftovers(folder)
+        await self._parts.paused.load()
         now = self._clock.now()
         sent = await self._ledger.sent_since(now - WINDOW_S)
         failed = await self._ledger.failed_since(now - FAILURES_WINDOW_S)
@@ -277,6 +280,7 @@ class Daemon:
         for helper in helpers:
             helper.cancel()
         await self._watchers.end()
+        self._answers.close()
         self._parts.workers.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._workshop.close)
 
@@ -288,26 +292,14 @@ class Daemon:
             return not self._gate.in_flight
         if self._dispatcher.tasks or not all(task.done() for task in beginnings):
             return False
+        paused = self._parts.paused
         due_at = await self._ledger.next_due_at(
-            only_folders=list(self._folders), deliver_in=list(self._folders)
+            only_folders=[name for name in self._folders if paused.of(name) is None],
+            deliver_in=list(self._folders),
         )
         if due_at is None:
             return True  # what is left waits for no time: only a restart can settle it
-        tally = self._parts.tally
-        held = Counter(folder for folder, _path in tally.held_images)
-        counts = await self._ledger.counts()
-        return not any(
-            # with no task left, what is executing was left behind: only a restart can settle it
-            report.active(count)
-            - count.executing
-            - (count.staged if tally.undelivered else 0)
-            - held[name]
-            > 0
-            for name, count in counts.items()
-            if name in self._folders
-            and name not in tally.held
-            and not self._watchers.by_folder[name].root.away
-        )
+        return not await report.can_go_on(self._parts)
 
     # --- another configuration -------------------------------------------------------------------
 
@@ -334,6 +326,7 @@ class Daemon:
         self._parts = replace(
             before, config=loaded.config, client=client, trackers=self._watchers.by_folder
         )
+        self._answers.loaded()
         before.tally.forget_holds()
         self._folders = loaded.config.folders_by_name()
         for name in change.added:

@@ -98,7 +98,8 @@ class Measures:
             "venice_watch_request_seconds": parts.tally.request_seconds.samples(),
             "venice_watch_quarantined": [
                 Sample(value=count, labels={"folder": folder, "code": code})
-                for (folder, code), count in (await parts.ledger.quarantine_counts()).items()
+                for folder, those in counts.items()
+                for code, count in those.quarantine.items()
             ],
             "venice_watch_spool_bytes": [
                 Sample(value=await asyncio.to_thread(_size_bytes, parts.spool))
@@ -202,7 +203,7 @@ def _of_gate(parts: Parts) -> dict[str, list[Sample]]:
     rate = gate.requests_per_minute
     return {
         "venice_watch_requests_in_flight": [Sample(value=gate.in_flight)],
-        "venice_watch_requests_in_window": [Sample(value=gate.sent_lately)],
+        "venice_watch_requests_in_window": [Sample(value=gate.requests_last_minute)],
         "venice_watch_rate_limit": [] if rate is None else [Sample(value=rate)],
         "venice_watch_paused_seconds": [Sample(value=gate.paused_s)],
         "venice_watch_balance_usd": [] if balance is None else [Sample(value=balance)],

@@ -1,15 +1,18 @@
 """How a run goes, how it ended, and how things stand, for those who show it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from venice_watch import __version__
 from venice_watch.budget import turns_at
 from venice_watch.job import ACTIVE
 from venice_watch.ledger import FolderCounts
+from venice_watch.ledger.pauses import Pause
 from venice_watch.notice import Kind, Trouble
 from venice_watch.pipeline.passage import Parts, Tally
+from venice_watch.views.live import Live, LiveFolder
 
 SILENT_S = 300.0  # of an inbox; to look through a large one on a slow share takes minutes
 TROUBLES_MAX = 200  # told at once: whoever has more wants to see the first
@@ -24,6 +27,7 @@ class Summary:
     left: Mapping[str, str]  # files that could not be taken, and why
     refused: str | None  # why the account could not send
     troubles: Mapping[str, str]  # folder: why its inbox could not be read
+    paused: Mapping[str, Pause]  # folder: who said that it is to wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +72,29 @@ async def summarise(parts: Parts, left: Mapping[str, str]) -> Summary:
             for name, tracker in parts.trackers.items()
             if tracker.root.trouble is not None
         },
+        paused={
+            name: pause for name in parts.trackers if (pause := parts.paused.of(name)) is not None
+        },
     )
+
+
+async def can_go_on(parts: Parts) -> bool:
+    """Tell whether anything is left that a run can do, with no task left that does it."""
+    tally = parts.tally
+    held = Counter(folder for folder, _path in tally.held_images)
+    for name, count in (await parts.ledger.counts()).items():
+        tracker = parts.trackers.get(name)
+        if tracker is None or name in tally.held or tracker.root.away:
+            continue
+        staged = 0 if tally.undelivered else count.staged
+        if parts.paused.of(name) is not None:
+            unpaid = 0  # what is paid for is delivered all the same
+        else:
+            # what is executing was left behind: only a restart can settle it
+            unpaid = active(count) - count.executing - count.staged - held[name]
+        if staged + unpaid > 0:
+            return True
+    return False
 
 
 async def _waiting(parts: Parts) -> int:
@@ -76,21 +102,38 @@ async def _waiting(parts: Parts) -> int:
     return sum(active(count) for name, count in counts.items() if name in parts.trackers)
 
 
-def describe(parts: Parts) -> dict[str, Any]:
-    """Return how things stand in this process, as `status` tells it; asks no disk."""
-    return {
-        "halted": parts.gate.halted,
-        "in_flight": parts.gate.in_flight,
-        "requests_per_minute": parts.gate.requests_per_minute,
-        "contract": parts.account.contract,
-        "paused_s": round(parts.gate.paused_s),
-        "balances": dict(parts.account.balances),
-        "left_alone": {
-            name: {"names": dict(tracker.skipped), "no_images": tracker.ignored}
-            for name, tracker in parts.trackers.items()
-        },
-        "troubles": [{"subject": one.subject, "why": one.why} for one in troubles(parts)],
-    }
+def live(parts: Parts, *, loaded_at: float) -> Live:
+    """Return how things stand in this process; asks no disk."""
+    return Live(
+        version=__version__,
+        config_file=str(parts.config.path),
+        loaded_at=loaded_at,
+        halted=parts.gate.halted,
+        concurrency=parts.gate.concurrency,
+        requests_per_minute=parts.gate.requests_per_minute,
+        requests_last_minute=parts.gate.requests_last_minute,
+        pause_s=parts.gate.paused_s,
+        contract=parts.account.contract,
+        balances=dict(parts.account.balances or {}),
+        troubles=tuple((one.subject, one.why) for one in troubles(parts)),
+        folders={name: _live_folder(parts, name) for name in parts.trackers},
+    )
+
+
+def _live_folder(parts: Parts, name: str) -> LiveFolder:
+    tracker, hold = parts.trackers[name], parts.tally.held.get(name)
+    scanned = tracker.scanned
+    return LiveFolder(
+        left_alone=dict(tracker.skipped),
+        no_images=tracker.ignored,
+        pending=tracker.pending,
+        watched_by="native" if tracker.watch.native else "polling",
+        polling_why=tracker.watch.polling_why,
+        scanned_at=None if scanned is None else scanned.at,
+        scan_s=None if scanned is None else scanned.took_s,
+        scanned_files=None if scanned is None else scanned.files,
+        held=None if hold is None else hold.why,
+    )
 
 
 def silent_s(parts: Parts) -> dict[str, float]:

@@ -19,6 +19,8 @@ from venice_watch.service.control import serving
 from venice_watch.service.lock import locked
 from venice_watch.service.systemd import Notifier
 
+STATE_MODE = 0o710
+
 
 @contextlib.asynccontextmanager
 async def opened(
@@ -53,6 +55,7 @@ async def opened(
                 clock=clock,
                 log=log,
                 notifier=notifier,
+                opener=lambda: SqliteLedger(config.state_dir / FILE_NAME, read_only=True),
                 reloader=reloader,
             )
             try:
@@ -74,7 +77,11 @@ def _report_ledger(log: FilteringBoundLogger, trouble: str | None) -> None:
 
 
 def prepare_state(state_dir: Path) -> None:
-    """Make the state folder and its spool, for this user alone."""
+    """Make the state folder and its spool, for this user alone.
+
+    Its group may enter a folder that is made here, and nothing in it is the group's but the control
+    socket. One that is there already keeps its mode: a person may have chosen it.
+    """
     existing = next(path for path in (state_dir, *state_dir.parents) if os.path.exists(path))  # noqa: PTH110 - never raises
     kind = file_system_of(existing)
     if kind in NETWORK:
@@ -83,7 +90,10 @@ def prepare_state(state_dir: Path) -> None:
             "a folder on a local disk in `state_dir`."
         )
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        state_dir.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            state_dir.mkdir(mode=0o700)
+            state_dir.chmod(STATE_MODE)  # whatever the umask
         (state_dir / SPOOL_NAME).mkdir(exist_ok=True, mode=0o700)
     except OSError as exc:
         raise StateUnusableError(

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from venice_watch.clock import Clock
 from venice_watch.files.source import (
     SourceGoneError,
     UnsafeSourceError,
@@ -29,6 +30,15 @@ from venice_watch.job import Signature
 from venice_watch.settle import End, Writer
 
 DEPTH_MAX = 64  # folders inside folders; deeper is a loop or a mistake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """That a whole scan took place."""
+
+    at: float  # when it began, in seconds since 1970
+    took_s: float
+    files: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +66,11 @@ class Survey:
             for path, signature in known.items()
             if path not in self.files and signature.device in self.devices
         ]
+
+    def summarise(self, clock: Clock, began_at: float) -> Scanned:
+        """Return when this scan was, which began at `began_at` (monotonic) and has just ended."""
+        took_s = clock.monotonic() - began_at
+        return Scanned(at=clock.now() - took_s, took_s=round(took_s, 3), files=len(self.files))
 
     @property
     def complete(self) -> bool:

@@ -49,6 +49,7 @@ class Tracker:
     ) -> None:
         self.folder = folder
         self.moved_at: float | None = None  # the last step of a walk (monotonic); None: at rest
+        self.scanned: look.Scanned | None = None  # the last whole scan
         self.skipped: Mapping[str, int] = {}  # names that the last whole scan left alone, by why
         self._how: dict[str, Any] = {"recursive": folder.recursive, "names": Names.of(folder)}
         self._rules_digest = rules_digest
@@ -192,6 +193,7 @@ class Tracker:
             except OSError as exc:
                 self.root.report(f"{self.folder.inbox}: {exc.strerror}", away=True)
             else:
+                self.scanned = survey.summarise(self._clock, started_at)
                 again_s = 0.0  # another folder came while this one was looked through
                 if identity == standing.identity:
                     again_s = await self._take_survey(survey, identity)

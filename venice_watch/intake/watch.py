@@ -77,6 +77,19 @@ class Keeper:
         return self._observer is not None
 
     @property
+    def polling_why(self) -> str | None:
+        """Return why the inbox is looked through instead; None: it is watched."""
+        if self.native:
+            return None
+        if self.trouble is not None:
+            return self.trouble
+        if self._folder.watch is Watch.POLLING:
+            return "`watch: polling` says so"
+        if not self._wanted:
+            return f"of a file system of the kind {self._kind} the kernel does not tell everything"
+        return "the watch has not begun"
+
+    @property
     def trusted(self) -> bool:
         """Tell whether the kernel sees every writer: the file system is local."""
         return self._kind in mounts.TRUSTED and not self._distrusted

@@ -5,13 +5,14 @@ compare-and-set: a step from a state or generation that is no longer true raises
 and changes nothing.
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from venice_watch.budget import Budget, usd
 from venice_watch.errors import VeniceWatchError
 from venice_watch.job import Arrival, Attempt, Charge, Closing, Job, Retire, Signature, Source
+from venice_watch.ledger.pauses import Pauses
 
 FILE_NAME = "ledger.sqlite3"  # in the state folder
 
@@ -165,11 +166,12 @@ class FolderCounts:
     cancelled: int = 0
     frames_ahead: int = 0  # of files on their way, beside the one in work of each
     quarantined: int = 0  # discarded, and their files still where they were put
+    quarantine: Mapping[str, int] = field(default_factory=dict)  # those, by code
     oldest_waiting_at: float | None = None
     spent_microusd: int = 0  # charged, unknown and lost
 
 
-class Ledger(Protocol):
+class Ledger(Pauses, Protocol):
     """What every engine does; see `tests/ledger` for what it must keep."""
 
     trouble: str | None  # why nothing can be written down just now
@@ -348,6 +350,9 @@ class Ledger(Protocol):
     async def waiting(self) -> dict[str, int]:
         """Return how many images of each folder are not paid for yet, each frame of a file one."""
 
+    async def durations(self, *, limit: int) -> list[float]:
+        """Return how long those of the latest `limit` requests took that succeeded, in seconds."""
+
     async def quarantined(self, source_sha256: bytes) -> list[Job]:
         """Return discarded jobs of these bytes whose files were put into the quarantine."""
 
@@ -384,9 +389,6 @@ class Ledger(Protocol):
 
     async def outcomes(self) -> dict[tuple[str, str], int]:
         """Return how many requests of each folder came to what; a walk through all of them."""
-
-    async def quarantine_counts(self) -> dict[tuple[str, str], int]:
-        """Return how many files of each folder are in the quarantine, by code."""
 
     async def recent(
         self, *, limit: int, folder: str | None = None, ended: bool = False

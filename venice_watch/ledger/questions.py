@@ -6,8 +6,9 @@ from typing import Any
 
 from venice_watch.budget import Budget
 from venice_watch.job import ACTIVE, FINAL, Attempt, Charge, Job, Signature, State
-from venice_watch.ledger import Delivered, Delivery, Earlier, FolderCounts, Prior, Result, Spending
-from venice_watch.ledger.connection import Connection, verb
+from venice_watch.ledger import Delivered, Delivery, Earlier, Prior, Result, Spending
+from venice_watch.ledger.connection import verb
+from venice_watch.ledger.counters import Counters
 from venice_watch.ledger.rows import (
     ATTEMPT_COLUMNS,
     JOB_COLUMNS,
@@ -22,7 +23,7 @@ PLACES_MAX = 64  # deliveries of one work that are looked through for its bytes
 _SPENT = "charge IN ('reserved', 'charged', 'unknown', 'lost')"  # what a budget counts
 
 
-class Questions(Connection):
+class Questions(Counters):
     """What may be asked; see `Ledger` for what each answers."""
 
     def _jobs(self, where: str, values: Sequence[Any] | dict[str, Any] = ()) -> list[Job]:
@@ -271,15 +272,6 @@ class Questions(Connection):
         return [float(row[0]) for row in rows]
 
     @verb
-    def waiting(self) -> dict[str, int]:
-        """Return how many images of each folder are not paid for yet, each frame of a file one."""
-        rows = self._execute(
-            "SELECT folder, sum(frames - frame - (state = 'staged')) FROM jobs WHERE state IN "
-            "('available', 'executing', 'in_doubt', 'staged') GROUP BY folder"
-        )
-        return {folder: int(count) for folder, count in rows if count}
-
-    @verb
     def quarantined(self, source_sha256: bytes) -> list[Job]:
         """Return discarded jobs of these bytes whose files were put into the quarantine."""
         return self._jobs(
@@ -288,45 +280,12 @@ class Questions(Connection):
         )
 
     @verb
-    def counts(self) -> dict[str, FolderCounts]:
-        """Return the counts of every folder the ledger has seen."""
-        facts: dict[str, dict[str, Any]] = {}
-        for folder, state, count in self._execute(
-            "SELECT folder, state, count(*) FROM jobs GROUP BY folder, state"
-        ):
-            facts.setdefault(folder, {})[state] = count
-        for folder, count, oldest, ahead in self._execute(
-            "SELECT folder, sum(state = 'discarded' AND original_path IS NOT NULL), "
-            "min(CASE WHEN state IN ('available', 'in_doubt') THEN created_at END), "
-            "sum((frames - frame - 1) * (state IN "
-            "('available', 'executing', 'in_doubt', 'staged'))) "
-            "FROM jobs GROUP BY folder"
-        ):
-            facts[folder] |= {"quarantined": count, "oldest_waiting_at": oldest}
-            facts[folder]["frames_ahead"] = ahead
-        for folder, spent in self._execute(
-            "SELECT folder, sum(microusd) FROM spending "
-            "WHERE charge IN ('charged', 'unknown', 'lost') GROUP BY folder"
-        ):
-            facts.setdefault(folder, {})["spent_microusd"] = spent
-        return {folder: FolderCounts(**values) for folder, values in facts.items()}
-
-    @verb
     def outcomes(self) -> dict[tuple[str, str], int]:
         """Return how many requests of each folder came to what; a walk through all of them."""
         rows = self._execute(
             "SELECT folder, outcome, count(*) FROM attempts WHERE outcome IS NOT NULL GROUP BY 1, 2"
         )
         return {(folder, outcome): int(count) for folder, outcome, count in rows}
-
-    @verb
-    def quarantine_counts(self) -> dict[tuple[str, str], int]:
-        """Return how many files of each folder are in the quarantine, by code."""
-        rows = self._execute(
-            "SELECT folder, ifnull(code, ''), count(*) FROM jobs "
-            "WHERE state = 'discarded' AND original_path IS NOT NULL GROUP BY 1, 2"
-        )
-        return {(folder, code): int(count) for folder, code, count in rows}
 
     @verb
     def recent(self, *, limit: int, folder: str | None = None, ended: bool = False) -> list[Job]:

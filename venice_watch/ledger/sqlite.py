@@ -39,14 +39,14 @@ from venice_watch.ledger.rows import (
     read_attempt,
     read_job,
 )
-from venice_watch.ledger.steps import Steps
+from venice_watch.ledger.switches import Switches
 
 WAIT_S_MAX = 86_400.0  # the longest that can be configured between two attempts
 QUESTIONS_S = 86_400.0  # for how long free questions are remembered; the rate needs a minute
 RESEND_WAITS_S = 600.0  # at most, for what else is due in its folders
 
 
-class SqliteLedger(Steps):
+class SqliteLedger(Switches):
     """The ledger's verbs on SQLite; see `Ledger` for what each promises."""
 
     @verb

@@ -26,6 +26,7 @@ from venice_watch.pipeline.consider import (
 from venice_watch.pipeline.decide import decide
 from venice_watch.pipeline.deliver import DeliveryError, ResultLostError
 from venice_watch.pipeline.passage import Hold, Parts, Passage
+from venice_watch.pipeline.paused import PausedError
 from venice_watch.pipeline.retire import retire
 from venice_watch.pipeline.send import (
     ContractChangedError,
@@ -264,11 +265,9 @@ async def _on_draining(parts: Parts, passage: Passage, _error: DrainingError) ->
     await _put_back(parts, passage, "stopped before it was sent")
 
 
-async def _on_ledger_trouble(parts: Parts, passage: Passage, error: LedgerTroubleError) -> None:
-    await _put_back(parts, passage, str(error))
-
-
-async def _on_service_down(parts: Parts, passage: Passage, error: ServiceDownError) -> None:
+async def _on_not_now(
+    parts: Parts, passage: Passage, error: LedgerTroubleError | ServiceDownError | PausedError
+) -> None:
     await _put_back(parts, passage, str(error))
 
 
@@ -382,9 +381,10 @@ _HANDLERS: tuple[tuple[type[Exception], _Handler], ...] = (
     (UnsafeSourceError, _on_changed),
     (DrainingError, _on_draining),
     (ContractChangedError, _on_considered_again),
-    (ServiceDownError, _on_service_down),
+    (ServiceDownError, _on_not_now),
+    (PausedError, _on_not_now),
     (WorkMovedOnError, _on_considered_again),
-    (LedgerTroubleError, _on_ledger_trouble),
+    (LedgerTroubleError, _on_not_now),
     (ResultLostError, _on_result_lost),
     (UnderWayError, _on_under_way),
     (BudgetReachedError, _on_budget_reached),

@@ -21,6 +21,7 @@ from venice_watch.ledger import Ledger, Order, Prior
 from venice_watch.parameters import Contract
 from venice_watch.pipeline.frames import Wanted
 from venice_watch.pipeline.mounted import MountedFolders
+from venice_watch.pipeline.paused import Paused
 from venice_watch.pipeline.room import Room
 from venice_watch.rules import Choice
 from venice_watch.service.exposition import SECONDS_BUCKETS, Histogram
@@ -140,6 +141,7 @@ class Parts:
     spool: Path
     spool_lock: asyncio.Lock  # while kept results are given up, or one is pinned
     in_line: dict[bytes, asyncio.Event]  # work that waits for its turn: told when it is sent
+    paused: Paused  # folders of which nothing is sent
     pinned: Counter[str]  # results in the spool that somebody is about to use
     mounted: MountedFolders
     workers: ThreadPoolExecutor  # few: decoded images are large

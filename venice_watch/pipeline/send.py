@@ -28,10 +28,11 @@ from venice_watch.outcome import (
 from venice_watch.parameters import SCALE_DEFAULT
 from venice_watch.pipeline.consider import Admitted, FolderHeldError, work_key
 from venice_watch.pipeline.passage import Parts, Passage
+from venice_watch.pipeline.paused import PausedError
 from venice_watch.pipeline.stage import stage
 from venice_watch.venice.classify import classify
 from venice_watch.venice.client import Upload
-from venice_watch.venice.gate import Turn
+from venice_watch.venice.turn import Turn
 
 SPOOL_S = 5.0  # between tries to write a paid result while the spool's disk is in trouble
 
@@ -57,8 +58,8 @@ async def send(parts: Parts, passage: Passage, admitted: Admitted, order: Order)
     """Send one request and stage its result.
 
     Raises SendFailedError, or before anything is paid DrainingError, SourceGoneError,
-    SourceChangedError, ContractChangedError, ServiceDownError, FolderHeldError, or what the
-    ledger's `begin` does.
+    SourceChangedError, ContractChangedError, ServiceDownError, FolderHeldError, PausedError,
+    or what the ledger's `begin` does.
     From `begin` on `passage.attempt` is the open attempt: whatever is raised then, it must be
     closed.
     """
@@ -222,6 +223,10 @@ async def _look_once_more(parts: Parts, passage: Passage, admitted: Admitted) ->
         raise FolderHeldError(hold.why, left_s, refused=True)  # it would be refused just as well
     if parts.gate.service_down and not await parts.account.is_reachable():
         raise ServiceDownError("the server does not answer")  # no image need be in doubt for that
+    # last, with nothing to wait for between it and the attempt: whoever has paused a folder is told
+    # so once no attempt can begin any more
+    if (pause := parts.paused.of(passage.folder.name)) is not None:
+        raise PausedError(pause)
 
 
 async def _stage_paid(

@@ -30,6 +30,7 @@ from venice_watch.outcome import (
 )
 from venice_watch.venice.headers import Allowance
 from venice_watch.venice.limits import Limits
+from venice_watch.venice.turn import Turn
 from venice_watch.venice.window import SlidingWindow
 
 WINDOW_S = 62.0  # N requests in any 62 s keep N in any 60 s, jitter on the way included
@@ -56,32 +57,6 @@ class _Waiter:
         self.folder = folder
         self.rank = rank  # priority, whether it is the first frame, then the order of asking
         self.told = asyncio.Event()
-
-
-class Turn:
-    """A turn to send; one that is not used counts against no rate."""
-
-    def __init__(self, sent: SlidingWindow, clock: Clock) -> None:
-        self._sent = sent
-        self._clock = clock
-        self._at = self.begun_at = clock.monotonic()
-        self._used = False
-        sent.add(self._at)
-
-    def use(self) -> None:
-        """Note that a request goes out now, or is still going out.
-
-        Called again when the whole body has left: a server may count it only then.
-        """
-        self._used = True
-        self._sent.discard(self._at)
-        self._at = self._clock.monotonic()
-        self._sent.add(self._at)
-
-    def end(self) -> None:
-        """Give the turn back; one that was not used leaves no trace."""
-        if not self._used:
-            self._sent.discard(self._at)
 
 
 class Gate:
@@ -142,14 +117,19 @@ class Gate:
         return self._last_words
 
     @property
-    def sent_lately(self) -> int:
-        """Return how many requests count against the rate now, others' with the same key too."""
-        return self._sent.count(self._clock.monotonic())
-
-    @property
     def requests_per_minute(self) -> int | None:
         """Return the rate that is kept to; None: no limit is known."""
         return self._rate
+
+    @property
+    def requests_last_minute(self) -> int:
+        """Return how many requests the rate counts now, others' by the same key included."""
+        return self._sent.count(self._clock.monotonic())
+
+    @property
+    def concurrency(self) -> int:
+        """Return how many requests may be under way at once now."""
+        return max(1, self._limit(self._clock.monotonic()))
 
     def blames_service(self, who: int) -> bool:
         """Tell whether a failure of `who` says nothing about it: others fail just as well."""

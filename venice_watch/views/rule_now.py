@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from venice_watch.errors import ImageRefusedError
-from venice_watch.images import decoders
+from venice_watch.images.decoders import Decoders
 from venice_watch.images.tasks import SOURCE_BYTES_MAX
 from venice_watch.pipeline import consider
 from venice_watch.pipeline.consider import HeldError, SkippedError
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from venice_watch.job import Job
 
 
-def rule_now(config: "Config", job: "Job") -> dict[str, Any] | None:
+def rule_now(config: "Config", job: "Job", decoders: Decoders) -> dict[str, Any] | None:
     """Return what the folder's rules make of the file now; None where nobody can say; blocks."""
     folder = next((one for one in config.folders if one.name == job.folder), None)
     data = None if folder is None else _read(folder, job)
     if folder is None or data is None:
         return None
     try:
-        with decoders.opened() as those:
-            found, _ = consider.look(those, job, data)
+        found, _ = consider.look(decoders, job, data)
         choice = consider.choose(config, folder, job, found)
     except SkippedError as exc:
         return {"rule": None, "preset": None, "message": str(exc)}

@@ -5,22 +5,22 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from venice_watch.cli.located import Located, locate, roots_of
 from venice_watch.config.model import UnknownFiles
 from venice_watch.intake import look, mounts
 from venice_watch.intake.junk import Names
 from venice_watch.settle import End, Writer
+from venice_watch.views.located import Located, locate, roots_of
 
 if TYPE_CHECKING:
     from venice_watch.config.model import Config
 
 
-def reasons(config: "Config", file: Path, *, running: bool) -> list[str]:
+def reasons(config: "Config", file: Path, *, cwd: Path, running: bool) -> list[str]:
     """Return what can be said of a file that the ledger does not know; blocks.
 
     Call `look.ignore_lease_breaks` before, in the main thread.
     """
-    places = locate(config, file)
+    places = locate(config, cwd / file)
     if not places and not file.is_absolute():
         for folder in config.folders:
             for _, root in roots_of(folder):
@@ -28,7 +28,7 @@ def reasons(config: "Config", file: Path, *, running: bool) -> list[str]:
                     places += locate(config, root / file)
     if not places:
         inboxes = ", ".join(str(folder.inbox) for folder in config.folders)
-        there = "" if os.path.lexists(file) else "there is no such file here, and "
+        there = "" if os.path.lexists(cwd / file) else "there is no such file here, and "
         return [f"{there}it is in none of the configured folders; the inboxes are {inboxes}"]
     return [f"{one.absolute}: {_reason(one, running=running)}" for one in places]
 
