@@ -340,6 +340,22 @@ def test_results_that_were_kept_nowhere_else(place: "Place", venice: "Venice") -
     assert venice.totals()["charges"] == 3
 
 
+def test_results_had_again_from_delivered_files(place: "Place", venice: "Venice") -> None:
+    """With nothing kept, each frame is had again from its own file in the other format."""
+    place.write(frames="all", output={"format": "tiff"})
+    data = film([1, 2, 3])
+    place.drop("a.gif", data)
+    assert place.once()[0] == 0
+    for one in (place.state / "spool").iterdir():
+        one.unlink()
+    place.drop("b.gif", data)
+    code, program = place.once()
+    assert code == 0, program.stderr
+    assert venice.totals()["charges"] == 3
+    results = place.read("outbox")
+    assert [looks_like(results[f"b-{n:02}.tif"], n) for n in (1, 2, 3)] == [True] * 3
+
+
 @pytest.mark.parametrize("duplicates", ["reuse", "skip"])
 def test_frames_that_repeat(place: "Place", venice: "Venice", duplicates: str) -> None:
     """A frame that was there before in its file is delivered under its own number, free."""

@@ -137,13 +137,13 @@ def test_clear(spool: Path) -> None:
     others = {"a.png", "1.png.txt", "notes.txt", "4.png", "link.png", "5.png"}
     for name in ("1.png", "2.png", "a.png", "1.png.txt", "notes.txt"):
         (spool / name).write_bytes(b"x")
-    for name in ("3-again.png", "4-again.png", "7.meta", "8.meta", "x.meta"):
+    for name in ("3-0-again.png", "4-2-again.png", "5-again.png", "7.meta", "8.meta", "x.meta"):
         (spool / name).write_bytes(b"x")
-    others |= {"4-again.png", "8.meta", "x.meta"}
+    others |= {"4-2-again.png", "5-again.png", "8.meta", "x.meta"}
     (spool / "4.png").mkdir()
     (spool / "link.png").symlink_to("notes.txt")
     (spool / "5.png").symlink_to("notes.txt")
-    assert clear_spool(spool, frozenset({"2.png", "4-again.png", "8.meta"})) == 4
+    assert clear_spool(spool, frozenset({"2.png", "4-2-again.png", "8.meta"})) == 4
     assert names(spool) == {"2.png", *others}
     assert part not in names(spool)
     leftover.close()
@@ -183,7 +183,7 @@ def test_sidecar_without_room(spool: Path) -> None:
 
 def test_add_result(spool: Path) -> None:
     """A result that is in memory is made durable, and its digest told."""
-    digest = add_result(spool, "7-again.png", b"result")
+    digest = add_result(spool, "7-0-again.png", b"result")
     assert digest == hashlib.sha256(b"result").digest()
-    assert (spool / "7-again.png").read_bytes() == b"result"
-    assert names(spool) == {"7-again.png"}
+    assert (spool / "7-0-again.png").read_bytes() == b"result"
+    assert names(spool) == {"7-0-again.png"}

@@ -62,6 +62,19 @@ def _seen(profile: bytes, mode: str) -> list[tuple[int, ...]]:
     return [shown.getpixel((x, 0)) for x in range(64)]  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    "numbers", [(0, -1.0), (3, 32_767.0, 32_767.0, 1.0, 1.0, 0.0)], ids=["negative", "enormous"]
+)
+def test_a_curve_that_cannot_be_computed(numbers: tuple[float, ...]) -> None:
+    """A lightness curve that is no curve gives a profile all the same: the picture is paid for."""
+    function, *values = numbers
+    fixed = (round(value * 65_536) for value in values)
+    curve = b"para" + bytes(4) + struct.pack(f">HH{len(values)}i", int(function), 0, *fixed)
+    rgb = icc_for(_grey(curve, b"Lab "), grey_result=False)
+    assert rgb is not None
+    assert plausible(rgb) == rgb
+
+
 @pytest.mark.parametrize("connection", [b"XYZ ", b"Lab "])
 @pytest.mark.parametrize("curve", CURVES)
 def test_greys_look_the_same_in_rgb(curve: str, connection: bytes) -> None:

@@ -14,7 +14,7 @@ from venice_watch.files.pieces import COPY_BYTES, Span, digest_of, read_pieces, 
 from venice_watch.files.place import sync_folder
 
 # what may be removed from the folder: results, those made of delivered files, sidecars, parts
-OURS = re.compile(r"[0-9]+(-again)?\.png|[0-9]+\.meta|[0-9a-f]{16}\.part")
+OURS = re.compile(r"[0-9]+(-[0-9]+-again)?\.png|[0-9]+\.meta|[0-9a-f]{16}\.part")
 PNG_HEADER_BYTES = 33  # its signature and its IHDR chunk: the same for every PNG
 
 

@@ -163,7 +163,12 @@ def _parametric(curve: bytes) -> Callable[[float], float] | None:
     gamma, a, b, c, d, e, f = _spread(numbers)
 
     def computed(x: float) -> float:
-        return float(max(0.0, a * x + b) ** gamma + e) if x >= d else c * x + f
+        if x < d:
+            return c * x + f
+        try:
+            return float(max(0.0, a * x + b) ** gamma + e)
+        except (OverflowError, ZeroDivisionError):  # no curve of this world
+            return 1.0
 
     return computed
 

@@ -180,7 +180,7 @@ async def _make_again(
     except ImageRefusedError as exc:
         passage.log.warning("result.unreadable", file=place.path, error=str(exc))
         return None
-    name = f"{passage.job.id}-again.png"
+    name = f"{passage.job.id}-{passage.job.frame}-again.png"
     sha256 = await asyncio.to_thread(add_result, parts.spool, name, png)
     return replace(result, spool_name=name, sha256=sha256, size_bytes=len(png))
 
