@@ -56,7 +56,9 @@ def options(command: click.Command, context: click.Context) -> Iterator[str]:
 def sections(command: click.Command, context: click.Context) -> Iterator[str]:
     """Yield a command and what is below it; a group is a heading for its own."""
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None, "it is listed"
             yield from sections(inner, click.Context(inner, info_name=name, parent=context))
         return
     usage = " ".join((context.command_path, *command.collect_usage_pieces(context)))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from venice_watch.service.control import ask
+from venice_watch.service.asking import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +169,7 @@ AS = """
 import json, os, sys
 uid, gid, groups, state, request = json.loads(sys.argv[1])
 sys.path[:0] = json.loads(sys.argv[2])
-from venice_watch.service.control import ask
+from venice_watch.service.asking import ask
 os.setgroups(groups); os.setresgid(gid, gid, gid); os.setresuid(uid, uid, uid)
 from pathlib import Path
 try:

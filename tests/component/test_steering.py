@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from venice_watch.service.control import RefusedError, ask
+from venice_watch.service.asking import RefusedError, ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable

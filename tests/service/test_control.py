@@ -15,12 +15,10 @@ from typing import Any, TypeVar
 import pytest
 
 from venice_watch.service import control
+from venice_watch.service.asking import NobodyAnswersError, RefusedError, ask
 from venice_watch.service.control import (
     Answer,
     Caller,
-    NobodyAnswersError,
-    RefusedError,
-    ask,
     encode,
     serving,
 )

@@ -6,31 +6,58 @@ imported before a command needs it.
 
 import os
 import sys
+from importlib import import_module
 
 import click
 
 from venice_watch import __version__
-from venice_watch.cli.check_command import check_command
-from venice_watch.cli.demo_command import demo_command
-from venice_watch.cli.history_command import history_command
-from venice_watch.cli.init_command import init_command
-from venice_watch.cli.pause_commands import pause_command, resume_command
-from venice_watch.cli.plan_command import plan_command
-from venice_watch.cli.retry_command import retry_command
-from venice_watch.cli.run_commands import once_command, run_command
-from venice_watch.cli.schema_command import schema_command
-from venice_watch.cli.service_command import service_command
-from venice_watch.cli.simulator_command import simulator_command
-from venice_watch.cli.spend_command import spend_command
-from venice_watch.cli.status_command import status_command
-from venice_watch.cli.why_command import why_command
 from venice_watch.errors import VeniceWatchError
 
 BUG = 70
 INTERRUPTED = 130
 
 
+# in the order in which they are listed: the module, and what it calls the command
+_COMMANDS = {
+    "demo": ("demo_command", "demo_command"),
+    "init": ("init_command", "init_command"),
+    "check": ("check_command", "check_command"),
+    "plan": ("plan_command", "plan_command"),
+    "run": ("run_commands", "run_command"),
+    "once": ("run_commands", "once_command"),
+    "status": ("status_command", "status_command"),
+    "history": ("history_command", "history_command"),
+    "spend": ("spend_command", "spend_command"),
+    "why": ("why_command", "why_command"),
+    "pause": ("pause_commands", "pause_command"),
+    "resume": ("pause_commands", "resume_command"),
+    "retry": ("retry_command", "retry_command"),
+    "simulator": ("simulator_command", "simulator_command"),
+    "schema": ("schema_command", "schema_command"),
+    "service": ("service_command", "service_command"),
+}
+
+
+class _Commands(click.Group):
+    """Loads a command when it is asked for: each would cost the others their time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's own
+        return list(_COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's own
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, name = _COMMANDS[cmd_name]
+        found: click.Command = getattr(import_module(f"venice_watch.cli.{module}"), name)
+        return found
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Begin with `venice-watch demo`: it needs no key, no network and no configuration.",
 )
@@ -41,27 +68,6 @@ def commands() -> None:
     Exit codes: 0 done; 1 something was quarantined or failed; 2 usage; 69 the API cannot be
     reached or refuses the key; 70 a bug; 75 try again later; 77 no permission; 78 configuration.
     """
-
-
-for _command in (
-    demo_command,
-    init_command,
-    check_command,
-    plan_command,
-    run_command,
-    once_command,
-    status_command,
-    history_command,
-    spend_command,
-    why_command,
-    pause_command,
-    resume_command,
-    retry_command,
-    simulator_command,
-    schema_command,
-    service_command,
-):
-    commands.add_command(_command)
 
 
 def main() -> None:

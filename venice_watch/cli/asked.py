@@ -46,7 +46,7 @@ def ask_or_read(
     Raises StateUnusableError where neither may be had, and a usage error for what does not exist.
     """
     from venice_watch.cli.state import as_usage, is_running, reading
-    from venice_watch.service.control import NobodyAnswersError, RefusedError, ask
+    from venice_watch.service.asking import NobodyAnswersError, RefusedError, ask
 
     try:
         return Told(facts=ask(config.state_dir, request), source=Source(running=True))

@@ -102,7 +102,7 @@ def _ask_or_change(
     Raises RefusedError or NobodyAnswersError where a daemon runs and does not do it.
     """
     from venice_watch.cli.state import as_usage, is_running
-    from venice_watch.service.control import NobodyAnswersError, RefusedError, ask
+    from venice_watch.service.asking import NobodyAnswersError, RefusedError, ask
     from venice_watch.views.folders import UnknownFolderError
 
     try:

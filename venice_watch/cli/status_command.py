@@ -35,12 +35,11 @@ WATCH_S = 2.0  # between two looks, unless told
 def status_command(config_path: Path | None, watch_s: float | None, *, as_json: bool) -> None:
     """Show what waits, what is under way, what is done, what it cost, and what is wrong."""
     from venice_watch.cli.options import load_config
+    from venice_watch.cli.quick import ask_quickly
     from venice_watch.cli.status_report import describe
 
-    config = load_config(config_path)
-
     def show() -> str:
-        facts = _ask(config)
+        facts = ask_quickly(config_path, {"verb": "status"}) or _ask(load_config(config_path))
         if not as_json:
             return "\n".join(describe(facts))
         # of a stream of them each is one line, so that whoever reads it sees where one ends

@@ -18,7 +18,8 @@ from venice_watch.daemon import report
 from venice_watch.errors import VeniceWatchError
 from venice_watch.ledger import Ledger
 from venice_watch.pipeline.passage import Parts
-from venice_watch.service.control import NOT_PERMITTED, USAGE, Caller, encode, error
+from venice_watch.service.asking import NOT_PERMITTED, USAGE
+from venice_watch.service.control import Caller, encode, error
 from venice_watch.service.lock import holder_of
 from venice_watch.views import pausing
 from venice_watch.views.folders import folder_named

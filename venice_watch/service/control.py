@@ -12,28 +12,30 @@ import json
 import os
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from venice_watch.errors import VeniceWatchError
+from venice_watch.service.asking import (
+    ANSWER_BYTES_MAX,
+    ANSWER_S,
+    LATER,
+    LINE_BYTES_MAX,
+    NAME,
+    NOT_PERMITTED,
+    USAGE,
+    opened,
+)
 
-NAME = "control"
-LINE_BYTES_MAX = 64 * 1024  # of a request; ours have a few dozen
-ANSWER_BYTES_MAX = 16 * 1024 * 1024  # hundreds of folders, each with its troubles
 CALLERS_MAX = 32  # at a time; more are turned away
 PATIENT_MAX = 32  # of those whose answer takes longer, beside them
 REFUSED_MAX = 128  # that are told so at a time; beyond that they are cut off
 BACKLOG = 1_024  # that are not accepted yet; beyond that `connect` fails at once
 READ_S = 5.0  # for a whole request
 SPACE_S = 1.0  # between the spaces that say that somebody is there
-ANSWER_S = 120.0  # for an answer: a picture of the largest size decodes in less
 WRITE_S = 10.0  # for a caller to take it
-CLIENT_S = 5.0  # for the daemon's next byte
 MODE = 0o660
-USAGE, NOT_PERMITTED, LATER, BUG = 2, 77, 75, 70  # exit codes that errors carry
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7)
 _SO_PEERGROUPS = 59  # unix(7); Python has no name for it
 _GROUPS_BYTES_MAX = 1024  # of 4 bytes each; who is in more is known by the first group alone
@@ -48,20 +50,6 @@ class Caller:
 
 
 Answer = Callable[[Mapping[str, Any], Caller], Awaitable[bytes]]
-
-
-class NobodyAnswersError(VeniceWatchError):
-    """No daemon runs on this state folder, or it does not answer."""
-
-    exit_code = LATER
-
-
-class RefusedError(VeniceWatchError):
-    """The daemon answered with an error; `code` is the exit code for it."""
-
-    def __init__(self, words: str, code: int) -> None:
-        super().__init__(words)
-        self.code = code
 
 
 def encode(value: object) -> bytes:
@@ -223,7 +211,7 @@ def _parse(line: bytes) -> Mapping[str, Any] | str:
 @contextlib.contextmanager
 def _bound(state_dir: Path) -> Iterator[socket.socket]:
     """Yield a socket bound in the state folder; one that a dead process left is replaced."""
-    with _opened(state_dir) as folder:
+    with opened(state_dir) as folder:
         (state_dir / NAME).unlink(missing_ok=True)  # we hold the folder's lock
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -237,50 +225,3 @@ def _bound(state_dir: Path) -> Iterator[socket.socket]:
             listener.close()
             with contextlib.suppress(OSError):
                 (state_dir / NAME).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _opened(state_dir: Path) -> Iterator[str]:
-    """Yield a short name for the folder: a socket's name has at most 107 bytes.
-
-    A group may enter the folder without reading it.
-    """
-    descriptor = os.open(state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
-
-
-def ask(state_dir: Path, request: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
-    """Return the daemon's answer; blocks for it. Raises NobodyAnswersError or RefusedError."""
-    try:
-        with (
-            _opened(state_dir) as folder,
-            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
-        ):
-            client.settimeout(CLIENT_S)
-            client.connect(f"{folder}/{NAME}")
-            client.sendall(json.dumps(request).encode() + b"\n")
-            value = json.loads(_receive(client))
-    except (OSError, ValueError, RecursionError) as exc:
-        raise NobodyAnswersError(
-            f"no daemon answers on {state_dir / NAME}: {exc}. Start it with `venice-watch run`."
-        ) from exc
-    if isinstance(value, dict) and "error" in value:
-        raise RefusedError(f"the daemon says: {value['error']}", int(value.get("code", BUG)))
-    return value
-
-
-def _receive(client: socket.socket) -> bytes:
-    """Return a line; TimeoutError where nobody is there any more."""
-    ends_at = time.monotonic() + ANSWER_S
-    data = bytearray()
-    while not data.endswith(b"\n") and len(data) <= ANSWER_BYTES_MAX + LINE_BYTES_MAX:
-        piece = client.recv(1 << 16)
-        if not piece:
-            break
-        data += piece
-        if time.monotonic() > ends_at:
-            raise TimeoutError("its answer takes too long")
-    return bytes(data)
