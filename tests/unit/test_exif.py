@@ -1,8 +1,10 @@
 import struct
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.unit.tagged import (
     LATITUDE,
@@ -31,6 +33,19 @@ def _corrected(data: bytes, **options: object) -> bytes:
     out = exif.correct(data, **({"width": 8000, "height": 6000} | options))  # type: ignore[arg-type]
     assert out is not None
     return out
+
+
+@pytest.mark.parametrize("count", [2, 3, 20_000])
+@pytest.mark.parametrize("kind", [1, 3, 4, 8, 9])
+def test_upright_where_a_lenient_reader_looks(kind: int, count: int) -> None:
+    """A directory that ends too early, or a turn stated in another type, turns nothing again."""
+    entries = struct.pack("<HHII", 274, kind, 1, 6) + struct.pack("<HHII", 296, 3, 1, 2)
+    data = struct.pack("<2sHIH", b"II", 42, 8, count) + entries + bytes(4)
+    read = Image.Exif()
+    with warnings.catch_warnings(action="ignore"):
+        read.load(exif.PREFIX + _corrected(data))
+        assert read[274] == 1
+        assert read[296] == 2
 
 
 @pytest.mark.parametrize("order", ORDERS)

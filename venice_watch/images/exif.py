@@ -38,12 +38,12 @@ def correct(
     else (None).
     """
     data = bytearray(exif)
+    _set_upright(data)
     found = _open(data)
     if found is None:
-        return exif if gps else None
+        return bytes(data) if gps else None
     layout, first = found
     inner = _child(data, layout, first, ifd.EXIF_POINTER)
-    _set_whole(data, layout, first, {ifd.ORIENTATION: _UPRIGHT})
     _set_whole(data, layout, first, {ifd.IMAGE_WIDTH: width, ifd.IMAGE_LENGTH: height})
     if inner is not None:
         _set_whole(data, layout, inner, {_PIXEL_X: width, _PIXEL_Y: height})
@@ -118,6 +118,22 @@ def _child(
     if at is None or at == directory.at:
         return None
     return ifd.read_directory(data, layout, at)
+
+
+def _set_upright(data: bytearray) -> None:
+    """State that the picture is upright, wherever and however a lenient reader finds it stated.
+
+    Viewers turn pictures by directories that end too early and by numbers of any type.
+    """
+    found = ifd.read_layout(data)
+    if found is None or found[0].big:
+        return
+    order, at = found[0].order, found[1]
+    stated = int.from_bytes(data[at : at + 2], order)
+    field = b"".join(n.to_bytes(size, order) for n, size in ((ifd.SHORT, 2), (1, 4), (_UPRIGHT, 2)))
+    for start in range(at + 2, min(at + 2 + stated * 12, len(data) - 11), 12):
+        if int.from_bytes(data[start : start + 2], order) == ifd.ORIENTATION:
+            data[start + 2 : start + 12] = field + bytes(2)
 
 
 def _set_whole(
