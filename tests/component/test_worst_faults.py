@@ -184,7 +184,8 @@ def test_failed_for_ever(siege: Siege) -> None:
     assert siege.daemon.stop() == 0
 
 
-@pytest.mark.parametrize("venice", [(100, 1)], indirect=True)
+# no faster: two images must be on their way before one of them has failed three times
+@pytest.mark.parametrize("venice", [(30, 1)], indirect=True)
 @pytest.mark.parametrize("faults", [WAITS[::2], WAITS[1::2]], ids=["a", "b"])
 def test_waits_for_ever(siege: Siege, venice: HurriedVenice, faults: tuple[str, ...]) -> None:
     """What is not the images' fault keeps them in the inbox, and they are sent when it is over."""
