@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from venice_watch.service import control
+from venice_watch.service import asking, control
 from venice_watch.service.asking import NobodyAnswersError, RefusedError, ask
 from venice_watch.service.control import (
     Answer,
@@ -48,7 +48,7 @@ def connect(state_dir: Path) -> socket.socket:
     client.settimeout(20)
     descriptor = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        client.connect(f"/proc/self/fd/{descriptor}/{control.NAME}")
+        client.connect(f"/proc/self/fd/{descriptor}/{asking.NAME}")
     finally:
         os.close(descriptor)
     return client
@@ -67,7 +67,7 @@ def test_answers(tmp_path: Path) -> None:
     """A request gets its answer, and the socket is gone with whoever served it."""
 
     async def scenario() -> dict[str, Any]:
-        mode = stat.S_IMODE((tmp_path / control.NAME).stat().st_mode)
+        mode = stat.S_IMODE((tmp_path / asking.NAME).stat().st_mode)
         assert mode == 0o660
         return await asyncio.to_thread(ask, tmp_path, {"verb": "x"})
 
@@ -84,7 +84,7 @@ def test_nobody_there(tmp_path: Path) -> None:
 def test_left_by_a_dead_process(tmp_path: Path) -> None:
     """A socket that a dead process left is no obstacle."""
     dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    dead.bind(str(tmp_path / control.NAME))
+    dead.bind(str(tmp_path / asking.NAME))
     dead.close()
     with pytest.raises(NobodyAnswersError, match="refused"):
         ask(tmp_path, {})
@@ -198,7 +198,7 @@ def test_a_thousand_half_open(tmp_path: Path) -> None:
 def test_slow_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long answer keeps its caller's patience, and is in the way of nobody's short one."""
     monkeypatch.setattr(control, "SPACE_S", 0.05)
-    monkeypatch.setattr(control, "CLIENT_S", 0.5)
+    monkeypatch.setattr(asking, "CLIENT_S", 0.5)
 
     async def scenario() -> list[object]:
         released = asyncio.Event()
@@ -224,7 +224,7 @@ def test_slow_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                     while asked < len(slow):  # noqa: ASYNC110 - one after the other
                         await asyncio.sleep(0.001)
                     await call("quick")
-                await asyncio.sleep(2 * control.CLIENT_S)  # longer than a silent one is borne
+                await asyncio.sleep(2 * asking.CLIENT_S)  # longer than a silent one is borne
                 with pytest.raises(RefusedError, match="too many others"):
                     await call("slow")
                 released.set()
@@ -236,9 +236,9 @@ def test_slow_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_hung_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose loop stands still is given up after a few seconds, in words."""
-    monkeypatch.setattr(control, "CLIENT_S", 0.2)
+    monkeypatch.setattr(asking, "CLIENT_S", 0.2)
     hung = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    hung.bind(str(tmp_path / control.NAME))
+    hung.bind(str(tmp_path / asking.NAME))
     hung.listen()
     with hung, pytest.raises(NobodyAnswersError, match="timed out"):
         ask(tmp_path, {"verb": "status"})
@@ -273,7 +273,7 @@ def test_other_user(tmp_path: Path) -> None:
     )
 
     def call() -> str:
-        path = tmp_path / control.NAME
+        path = tmp_path / asking.NAME
         path.chmod(0o666)
         for folder in (tmp_path, *tmp_path.parents):
             if stat.S_IMODE(folder.stat().st_mode) == 0o700 and "pytest-" in str(folder):
