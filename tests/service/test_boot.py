@@ -132,7 +132,7 @@ def test_works(service: Machine) -> None:
     assert "by=native" in log
     assert not [line for line in log.splitlines() if "level=error" in line or "Traceback" in line]
     user = service.run("stat", "-c", "%U:%G %a", "/var/lib/venice-watch").strip()
-    assert user == "venice-watch:venice-watch 700"
+    assert user == "venice-watch:venice-watch 710"
     status = service.run("cat", f"/proc/{_main_pid(service)}/status")
     assert "CapEff:\t0000000010000000" in status  # CAP_LEASE and nothing else
 
