@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -107,6 +107,7 @@ METADATA = st.builds(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@example(metadata=Metadata(dpi=(1e308, 300.0)))  # more than any number, in metres
 @given(metadata=METADATA)
 def test_the_result_can_be_had_back(tmp_path: Path, metadata: Metadata) -> None:
     """Whatever is put in, the result is found in the delivered file and is restored from it."""

@@ -145,10 +145,11 @@ def _metadata_chunks(
 
 def _density(dpi: tuple[float, float]) -> bytes | None:
     """Return the body of pHYs, in pixels a metre; None for what is no resolution."""
-    if not all(math.isfinite(one) for one in dpi):
+    metres = [one * _INCHES_PER_METRE for one in dpi]
+    if not all(math.isfinite(one) and one <= _PIXELS_PER_METRE_MAX for one in metres):
         return None
-    across, down = (round(one * _INCHES_PER_METRE) for one in dpi)
-    if not (0 < across <= _PIXELS_PER_METRE_MAX and 0 < down <= _PIXELS_PER_METRE_MAX):
+    across, down = map(round, metres)
+    if across <= 0 or down <= 0:
         return None
     return struct.pack(">IIB", across, down, 1)
 
