@@ -63,12 +63,14 @@ def kinds(data: bytes) -> list[bytes]:
     return found
 
 
-def spliced(tmp_path: Path, data: bytes, metadata: Metadata) -> tuple[bytes, Splice]:
+def spliced(
+    tmp_path: Path, data: bytes, metadata: Metadata, *, stripped: bool = False
+) -> tuple[bytes, Splice]:
     """Return the finished PNG, which must be a whole one, and its plan."""
     (tmp_path / "1.png").write_bytes(data)
     descriptor = os.open(tmp_path / "1.png", os.O_RDONLY)
     try:
-        plan = splice(descriptor, metadata)
+        plan = splice(descriptor, metadata, stripped=stripped)
         finished = b"".join(read_pieces(descriptor, plan.pieces))
     finally:
         os.close(descriptor)
@@ -159,8 +161,25 @@ def test_what_is_said_already_gives_way(tmp_path: Path) -> None:
     for kind in (b"pHYs", b"eXIf", b"tIME"):
         assert kinds(finished).count(kind) == 1
     finished, plan = spliced(tmp_path, data, Metadata(icc=SRGB))
-    assert plan.pure, "what is not replaced stays"
-    assert b"eXIf" in kinds(finished)
+    assert dict(harvest(finished, "png").texts)["prompt"] == "theirs", "what is not replaced stays"
+    finished, plan = spliced(tmp_path, data, Metadata(), stripped=True)
+    assert kinds(finished) == [b"IHDR", b"pHYs", b"tIME", b"IDAT", b"IEND"]
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"),
+        chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta>a position</x:xmpmeta>"),
+        chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(b"\nexif\n 0\n\n")),
+    ],
+)
+def test_the_answer_turns_nothing(tmp_path: Path, theirs: bytes) -> None:
+    """What an answer says of its turn and its place does not stay, whatever else is said."""
+    for found in (Metadata(), Metadata(dpi=(300, 300)), FULL):
+        finished, plan = spliced(tmp_path, with_chunks(png(), theirs), found)
+        assert theirs not in finished
+        assert not plan.pure
 
 
 def test_one_block(tmp_path: Path) -> None:

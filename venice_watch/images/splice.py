@@ -24,6 +24,10 @@ XMP_KEYWORD = "XML:com.adobe.xmp"
 IPTC_KEYWORD = "Raw profile type iptc"
 
 _TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+# texts that are EXIF or XMP, and that viewers turn a picture by
+_KEYWORDS_OF_TURNS = frozenset(
+    {XMP_KEYWORD.encode()} | {b"Raw profile type " + one for one in (b"exif", b"APP1", b"xmp")}
+)
 _KEYWORD_BYTES_MAX = 79
 _FRAME_BYTES = 12  # of a chunk beside its body: length, type, checksum
 _COLOUR_TYPE = 25  # where IHDR has it
@@ -50,11 +54,12 @@ class _Chunk:
     keyword: bytes = b""  # of a text
 
 
-def splice(result: int, metadata: Metadata) -> Splice:
+def splice(result: int, metadata: Metadata, *, stripped: bool = False) -> Splice:
     """Plan a PNG of the whole PNG `result` (a descriptor) with this metadata in it.
 
-    What the result itself says of its colours stands. Its resolution, EXIF and texts give way to
-    those of `metadata`.
+    What the result itself says of its colours stands. Its resolution and texts give way to those
+    of `metadata`; `stripped` leaves none of its texts. Its EXIF and XMP never stay: they could
+    turn what is upright, or tell a position that is to go.
 
     Raises:
         BrokenPngError: if it is no PNG after all.
@@ -67,11 +72,13 @@ def splice(result: int, metadata: Metadata) -> Splice:
     ours = list(_metadata_chunks(metadata, grey=grey, own_colours=own_colours))
     taken = {(kind, _keyword_of(kind, body)) for kind, body in ours}
     keywords = {keyword for kind, keyword in taken if kind in _TEXT_CHUNKS}
+    keywords |= _KEYWORDS_OF_TURNS
     left_out = [
         one
         for one in chunks
-        if (one.kind in (b"pHYs", b"eXIf") and (one.kind, b"") in taken)
-        or (one.kind in _TEXT_CHUNKS and one.keyword in keywords)
+        if one.kind == b"eXIf"
+        or (one.kind == b"pHYs" and (one.kind, b"") in taken)
+        or (one.kind in _TEXT_CHUNKS and (stripped or one.keyword in keywords))
     ]
     block = b"".join(_chunk(kind, body) for kind, body in ours)
     head: list[Piece] = [Span(start=0, end=PNG_HEADER_BYTES), block]

@@ -134,7 +134,7 @@ async def finish(parts: Parts, passage: Passage, spooled: Path) -> Finished:
             passage.log.warning("result.as_png", wanted=kind, reason=str(exc))
         else:
             return _finished_encoding(passage, kind, encoded)
-    return await asyncio.to_thread(_finish_png, spooled, metadata)
+    return await asyncio.to_thread(_finish_png, spooled, metadata, stripped=output.stripped)
 
 
 def _format_for(passage: Passage) -> str:
@@ -158,11 +158,11 @@ def _finished_encoding(passage: Passage, kind: str, encoded: Encoded) -> Finishe
     )
 
 
-def _finish_png(spooled: Path, metadata: Metadata) -> Finished:
+def _finish_png(spooled: Path, metadata: Metadata, *, stripped: bool) -> Finished:
     """Plan the result with a block of metadata in it; blocks."""
     descriptor = os.open(spooled, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        made: Splice = splice(descriptor, metadata)
+        made: Splice = splice(descriptor, metadata, stripped=stripped)
         sha256 = None if made.pure else digest_of(descriptor, made.pieces)
     finally:
         os.close(descriptor)
