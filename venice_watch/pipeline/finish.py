@@ -70,6 +70,8 @@ async def keep_metadata(parts: Parts, passage: Passage) -> None:
     Raises FolderHeldError: nothing is to be paid for until that is possible.
     """
     if passage.metadata in (None, Metadata()):
+        if passage.job.frame:  # an earlier frame may have had more to say
+            await forget_metadata(parts, passage)
         return
     name = _sidecar_name(passage.job)
     try:
