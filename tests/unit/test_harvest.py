@@ -27,6 +27,7 @@ from tests.unit.tagged import (
     whole,
     written,
 )
+from venice_watch.images import exif
 from venice_watch.images.harvest import basket, harvest
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -330,6 +331,13 @@ def test_a_structure_in_several_segments_is_joined() -> None:
     halves = (EXIF[:700], EXIF[700:])
     made = jpeg_with(*(segment(0xE1, b"Exif\0\0" + half) for half in halves))
     assert harvest(made, "jpeg").exif == EXIF
+
+
+def test_a_structure_that_stops_in_its_header_is_none() -> None:
+    """EXIF without room for its first directory says nothing, and is nobody's to carry."""
+    segment = exif.PREFIX + b"II*"
+    length = (len(segment) + 2).to_bytes(2)
+    assert harvest(b"\xff\xd8\xff\xe1" + length + segment + b"\xff\xd9", "jpeg").exif is None
 
 
 def test_a_heic_is_read_without_a_decoder() -> None:

@@ -1,5 +1,6 @@
 """Results in other formats: their pixels, their metadata, their limits, the same bytes again."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -182,6 +183,15 @@ def test_damaged_exif(tmp_path: Path, kind: str) -> None:
     lost = {"jpeg": (), "webp": ("iptc",), "avif": ("exif", "iptc"), "tiff": ("exif",)}
     assert done.left_out == lost[kind]
     assert harvest(done.data, kind).xmp == FULL.xmp
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("exif", [b"II*", b"II*\0", b"MM\0*\0\0\0"])
+def test_exif_that_stops_in_its_header(tmp_path: Path, kind: str, exif: bytes) -> None:
+    """EXIF that is hardly begun is no reason for an error that nobody foresaw."""
+    result = save(tmp_path / "1.png")
+    with contextlib.suppress(EncodeError):  # the result is a PNG then
+        opened(encode(result, kind, Metadata(exif=exif), quality=92, background=WHITE).data)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

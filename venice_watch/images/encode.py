@@ -14,12 +14,11 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from venice_watch.errors import ImageRefusedError, VeniceWatchError
+from venice_watch.errors import VeniceWatchError
 from venice_watch.images import carriers
 from venice_watch.images.adapt import icc_for
 from venice_watch.images.decoder import decoding, open_image
 from venice_watch.images.metadata import Metadata
-from venice_watch.images.png import BrokenPngError
 from venice_watch.images.splice import says_colours
 
 # The longest side in pixels: of the format (WebP), or of what its decoders take (libjpeg, libavif).
@@ -68,7 +67,9 @@ def encode(
         pixels = _pixels(image, kind, background)
         del image
         data, left_out = _ENCODERS[kind](pixels, found, quality)
-    except (ImageRefusedError, BrokenPngError, MemoryError, ValueError) as exc:
+    except (EncodeError, OSError):
+        raise
+    except Exception as exc:  # encoders that read the EXIF raise nearly everything
         raise EncodeError(f"it cannot be written as {kind}: {exc}") from exc
     return Encoded(data=data, left_out=left_out)
 

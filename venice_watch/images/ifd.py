@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+HEADER_BYTES = 8  # of the classic kind: order, version, where the first directory is
 ENTRIES_MAX = 1_000  # of a directory; cameras write up to about a hundred
 DIRECTORIES_MAX = 32  # followed from one picture; five are usual
 
@@ -89,6 +90,8 @@ class Node:
 def read_layout(data: bytes | bytearray) -> tuple[Layout, int] | None:
     """Return how `data` are written and where their first directory is; None: they are no TIFF."""
     order: Order
+    if len(data) < HEADER_BYTES:
+        return None
     if data[:2] == b"II":
         order = "little"
     elif data[:2] == b"MM":
@@ -108,7 +111,7 @@ def read_directory(data: bytes | bytearray, layout: Layout, at: int) -> Director
     count_bytes, entry_bytes = (8, 20) if layout.big else (2, 12)
     count = int.from_bytes(data[at : at + count_bytes], layout.order)
     next_field_at = at + count_bytes + count * entry_bytes
-    if at < 8 or not 0 < count <= ENTRIES_MAX or next_field_at > len(data):  # noqa: PLR2004 - the header
+    if at < HEADER_BYTES or not 0 < count <= ENTRIES_MAX or next_field_at > len(data):
         return None
     starts = range(at + count_bytes, next_field_at, entry_bytes)
     end = min(next_field_at + layout.offset_bytes, len(data))  # some leave out the last pointer
