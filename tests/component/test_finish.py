@@ -288,6 +288,23 @@ def test_damaged_sidecar(place: "Place", venice: "Venice") -> None:
     assert venice.totals()["charges"] == 1
 
 
+@pytest.mark.parametrize("wanted", ["png", "jpeg"])
+def test_a_bug_in_what_is_said(place: "Place", venice: "Venice", wanted: str) -> None:
+    """A mistake of ours about metadata costs them and is told; the paid result is delivered."""
+    place.write(output={"format": wanted})
+    photograph(place.root / "a.jpg")
+    (place.root / "a.jpg").rename(place.inbox / "a.jpg")
+    with hooked(place, A_BUG_IN_EXIF):
+        code, program = place.once()
+    assert code == 0, program.stderr
+    [lost] = program.find("metadata.lost", path="a.jpg")
+    assert "ArithmeticError" in lost["exception"]
+    program.events.remove(lost)  # this one was meant to be
+    assert place.names("outbox") == {f"a.{SUFFIXES[wanted]}"}
+    assert "EXIF:Model" not in told(place.outbox / f"a.{SUFFIXES[wanted]}")
+    assert venice.totals()["charges"] == 1
+
+
 @pytest.mark.parametrize("wanted", SUFFIXES)
 def test_published_before_a_crash(place: "Place", venice: "Venice", wanted: str) -> None:
     """What stands under its name already, finished by the process that died, is not put twice."""
@@ -373,6 +390,13 @@ def publish(*args, **kwargs):
     real(*args, **kwargs)
     os.kill(os.getpid(), signal.SIGKILL)
 place.publish = publish
+"""
+
+A_BUG_IN_EXIF = """
+from venice_watch.images import exif
+def correct(*args, **kwargs):
+    raise ArithmeticError
+exif.correct = correct
 """
 
 NO_ROOM_IN_THE_SPOOL = """

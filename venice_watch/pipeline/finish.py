@@ -21,6 +21,7 @@ from venice_watch.files.spool import drop_spooled, read_sidecar, write_sidecar
 from venice_watch.images.adapt import adapt
 from venice_watch.images.encode import Encoded, EncodeError, writable
 from venice_watch.images.metadata import Metadata, MetadataRules, dumps, loads
+from venice_watch.images.png import BrokenPngError
 from venice_watch.images.signature import RASTERS
 from venice_watch.images.splice import Splice, splice
 from venice_watch.job import Job
@@ -117,9 +118,20 @@ async def _metadata_of(parts: Parts, passage: Passage) -> Metadata:
 
 
 async def finish(parts: Parts, passage: Passage, spooled: Path) -> Finished:
-    """Return what the file in the outbox is made of. Raises OSError."""
-    output, job = passage.folder.output, passage.job
+    """Return what the file in the outbox is made of. Raises OSError or BrokenPngError."""
     found = await _metadata_of(parts, passage)
+    try:
+        return await _finish_with(parts, passage, spooled, found)
+    except (OSError, BrokenPngError):
+        raise
+    except Exception as exc:
+        # it would be met at every try, and the folder be held for as long
+        passage.log.error("metadata.lost", error=f"a bug: {type(exc).__name__}", exc_info=exc)
+    return await _finish_with(parts, passage, spooled, Metadata())
+
+
+async def _finish_with(parts: Parts, passage: Passage, spooled: Path, found: Metadata) -> Finished:
+    output, job = passage.folder.output, passage.job
     metadata = await parts.decode(_adapted, output, job, found)
     kind = _format_for(passage)
     if kind != "png":
