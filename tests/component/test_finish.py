@@ -299,7 +299,7 @@ def test_a_bug_in_what_is_said(place: "Place", venice: "Venice", wanted: str) ->
     assert code == 0, program.stderr
     [lost] = program.find("metadata.lost", path="a.jpg")
     assert "ArithmeticError" in lost["exception"]
-    program.events.remove(lost)  # this one was meant to be
+    place.programs.remove(program)  # whose bug was meant to be
     assert place.names("outbox") == {f"a.{SUFFIXES[wanted]}"}
     assert "EXIF:Model" not in told(place.outbox / f"a.{SUFFIXES[wanted]}")
     assert venice.totals()["charges"] == 1
