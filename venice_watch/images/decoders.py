@@ -23,8 +23,8 @@ from venice_watch.parameters import RESULT_PIXELS_MAX, UPLOAD_BYTES_MAX
 
 LEAST_S = 5  # of CPU, for whatever is asked of a picture
 PIXELS_A_SECOND = 2_000_000  # a tenth of what the slowest decoder does on a small machine
-# Of results in other formats. Noise as AVIF is the slowest: 15 s for 16.8 megapixels, measured on one
-# core of a server; a photograph takes 3 to 4, and small machines five times as long.
+# Of results in other formats. Noise as AVIF is the slowest: 15 s for 16.8 megapixels, measured on
+# a core of a server; a photograph takes 3 to 4, and small machines five times as long.
 ENCODED_PIXELS_A_SECOND = 150_000
 RESULT_BYTES_MAX = 200_000_000  # a result of 16.8 megapixels without any compression is half of it
 _PROFILE_BYTES_MAX = 16_000_000

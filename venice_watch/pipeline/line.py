@@ -68,7 +68,7 @@ def _tell_what_is_left_out(passage: Passage) -> None:
 
 async def _prepare(parts: Parts, passage: Passage) -> Admitted:
     """Look at the file, and return what will be sent; its own bytes need not stay in memory."""
-    async with parts.room.taken(passage.job.signature.size_bytes):
+    async with parts.room.taken(passage.folder.name, passage.job.signature.size_bytes):
         data = await _read(passage)
         await retire.remove_answered_reports(parts, passage)
         found = await _choose(parts, passage, data)
@@ -76,7 +76,7 @@ async def _prepare(parts: Parts, passage: Passage) -> Admitted:
             return await _admit(parts, passage, data, found)
     del data  # it may take hours
     await parts.gate.wait_open()  # the server's contract is known then, or cannot be
-    async with parts.room.taken(passage.job.signature.size_bytes):
+    async with parts.room.taken(passage.folder.name, passage.job.signature.size_bytes):
         return await _admit(parts, passage, await _read(passage), found)
 
 
