@@ -5,7 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.component.conftest import wait_until
 
@@ -126,6 +126,24 @@ def test_pages_of_different_sizes(place: "Place", venice: "Venice") -> None:
     [left] = program.find("image.pages_left_out")
     assert left["pages"] == [2]
     assert place.names("archive") == {"a.tif"}
+
+
+def test_a_profile_is_its_own_pages(place: "Place", venice: "Venice") -> None:
+    """What is kept for a page's delivery is not what was kept for the page before it."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    out = io.BytesIO()
+    first, second = picture(1), picture(2)
+    first.info["icc_profile"] = srgb
+    first.save(out, "TIFF", save_all=True, append_images=[second])
+    place.write(frames="all")
+    venice.change(latency_s=1.0)
+    place.drop("a.tif", out.getvalue())
+    daemon = place.start()
+    venice.wait(received=1)
+    assert [one for one in place.names("state/spool") if one.endswith(".meta")]
+    venice.wait(received=2)
+    assert not [one for one in place.names("state/spool") if one.endswith(".meta")]
+    daemon.kill()
 
 
 def test_a_thumbnail_before_the_page(place: "Place", venice: "Venice") -> None:

@@ -277,6 +277,14 @@ def test_the_profile_of_what_is_sent_is_told() -> None:
     assert sent(saved(image.convert("L"), "TIFF", icc_profile=SRGB))[0].profile is None
 
 
+def test_a_page_has_no_other_pages_profile() -> None:
+    """Of a TIFF each page is in the profile that it names itself, or in none."""
+    first, second, third = (Image.new("RGB", SIZE, (10, 20, shade)) for shade in (1, 2, 3))
+    first.info["icc_profile"] = third.info["icc_profile"] = SRGB
+    data = saved(first, "TIFF", save_all=True, append_images=[second, third])
+    assert [sent(data, frame=n)[0].profile for n in range(3)] == [SRGB, None, SRGB]
+
+
 def test_four_inks_in_adobes_other_clothes() -> None:
     """A YCCK JPEG, Adobe's usual form of CMYK, looks as the picture it was made of."""
     planes = [

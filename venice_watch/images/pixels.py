@@ -24,7 +24,7 @@ _REDUCING_GAP = 3.0
 _STRIP_PIXELS = 1 << 20
 _WHITE = 255
 _DEEP_WHITE = 65_535
-_TIFF_PHOTOMETRIC, _TIFF_WHITE_VALUE = 262, 281
+_TIFF_PHOTOMETRIC, _TIFF_WHITE_VALUE, _TIFF_ICC = 262, 281, 34_675
 _WHITE_IS_ZERO = 0
 _PROFILE_SPACE = slice(16, 20)  # where an ICC profile says what it is about
 _PROFILE_MARK = slice(36, 40)
@@ -102,6 +102,8 @@ def decode(
 def find_profile(data: bytes, kind: str, image: Image.Image) -> bytes | None:
     """Return the ICC profile of an open image, or None."""
     profile = image.info.get("icc_profile")
+    if kind == "tiff":  # where Pillow keeps what an earlier page said
+        profile = getattr(image, "tag_v2", {}).get(_TIFF_ICC)
     if profile is None and kind == "jp2":  # which Pillow leaves where it is
         at = data.find(b"colr\x02", 0, 4_096)
         profile = data[at + 7 : at - 4 + int.from_bytes(data[at - 4 : at])] if at > 0 else None

@@ -71,8 +71,7 @@ async def keep_metadata(parts: Parts, passage: Passage) -> None:
     Raises FolderHeldError: nothing is to be paid for until that is possible.
     """
     if passage.metadata in (None, Metadata()):
-        if passage.job.frame:  # an earlier frame may have had more to say
-            await forget_metadata(parts, passage)
+        await forget_metadata(parts, passage)  # an earlier page may have had its own profile
         return
     name = _sidecar_name(passage.job)
     try:
