@@ -194,6 +194,8 @@ async def _pinned(parts: Parts, name: str) -> AsyncIterator[None]:
         yield
     finally:
         parts.pinned[name] -= 1
+        if not parts.pinned[name]:
+            del parts.pinned[name]  # else every name would stay for as long as the process
 
 
 async def _find(parts: Parts, earlier: Earlier) -> Delivered | None:
