@@ -10,10 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from venice_watch.images import exif, xmp
-from venice_watch.images.icc import icc_for
 from venice_watch.images.metadata import Metadata, MetadataRules
-
-__all__ = ["adapt", "icc_for"]
 
 _PLACE = re.compile(r"gps|latitude|longt?itude", re.IGNORECASE)
 _PLACED = re.compile(

@@ -16,8 +16,8 @@ from PIL import Image
 
 from venice_watch.errors import VeniceWatchError
 from venice_watch.images import carriers
-from venice_watch.images.adapt import icc_for
 from venice_watch.images.decoder import decoding, open_image
+from venice_watch.images.icc import icc_for
 from venice_watch.images.metadata import Metadata
 from venice_watch.images.splice import says_colours
 

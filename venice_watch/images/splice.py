@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from venice_watch.files.pieces import Piece, Span
 from venice_watch.files.spool import PNG_HEADER_BYTES
-from venice_watch.images.adapt import icc_for
+from venice_watch.images.icc import icc_for
 from venice_watch.images.metadata import Metadata
 from venice_watch.images.png import CHUNK_BYTES_MAX, SIGNATURE, BrokenPngError
 
