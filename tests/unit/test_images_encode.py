@@ -336,6 +336,20 @@ def test_what_does_not_fit_is_named(metadata: Metadata, left_out: tuple[str, ...
     assert at == len(data) - 2
 
 
+def test_of_too_much_exif_the_rest_is_there(tmp_path: Path) -> None:
+    """EXIF that a JPEG has no room for loses its maker's note, and that is said."""
+    tags = Image.Exif()
+    tags[272] = "Model"
+    tags.get_ifd(EXIF_POINTER)[MAKER_NOTE] = bytes(range(256)) * 300
+    large = tags.tobytes().removeprefix(b"Exif\0\0")
+    result = save(tmp_path / "1.png")
+    done = encode(result, "jpeg", Metadata(exif=large), quality=92, background=WHITE)
+    assert done.left_out == ("parts of exif",)
+    with Image.open(io.BytesIO(done.data)) as image:
+        assert image.getexif()[272] == "Model"
+        assert MAKER_NOTE not in image.getexif().get_ifd(EXIF_POINTER)
+
+
 @pytest.mark.parametrize("dpi", [(0.0, 1.0), (1e9, 1.0), (float("nan"), 1.0)])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_resolutions_that_are_none(tmp_path: Path, kind: str, dpi: tuple[float, float]) -> None:

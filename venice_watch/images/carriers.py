@@ -1,7 +1,8 @@
 """Where metadata stand in JPEG and TIFF, and what goes into EXIF where a format has only that.
 
-Rules: what does not fit is left out whole and named; nothing is decoded. Sources: Exif 3.0, XMP
-part 3 (extended XMP), ICC.1 annex B, IPTC-NAA in TIFF (tag 33723) and in Photoshop's APP13.
+Rules: what does not fit is left out and named, whole but for EXIF, of which what a reader can do
+without goes first; nothing is decoded. Sources: Exif 3.0, XMP part 3 (extended XMP), ICC.1 annex B,
+IPTC-NAA in TIFF (tag 33723) and in Photoshop's APP13.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator
 
 from venice_watch.images import ifd, tiff
+from venice_watch.images.exif import JPEG_BYTES_MAX, PREFIX, fit
 from venice_watch.images.ifd import Field, Order
 from venice_watch.images.metadata import Metadata
 from venice_watch.images.splice import photoshop_resource
@@ -17,7 +19,7 @@ ORIENTATION = ifd.ORIENTATION
 SEGMENT_BYTES_MAX = 65_533  # of a JPEG segment's body
 DPI_MAX = 65_535  # as JPEG's own header has it
 
-_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC, _PHOTOSHOP = b"ICC_PROFILE\0", b"Photoshop 3.0\0"
 _ICC_PARTS_MAX = 255
@@ -61,10 +63,8 @@ def into_jpeg(data: bytes, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _segments(metadata: Metadata, left_out: list[str]) -> Iterator[bytes]:
-    if metadata.exif and len(_EXIF + metadata.exif) <= SEGMENT_BYTES_MAX:
-        yield _segment(_APP1, _EXIF + metadata.exif)
-    elif metadata.exif:
-        left_out.append("exif")
+    if metadata.exif:
+        yield from _exif_segment(metadata.exif, left_out)
     if metadata.xmp:
         yield from _xmp_segments(metadata.xmp)
     if metadata.icc:
@@ -81,6 +81,14 @@ def _segments(metadata: Metadata, left_out: list[str]) -> Iterator[bytes]:
             yield _segment(_COMMENT, body)
         elif "texts" not in left_out:
             left_out.append("texts")
+
+
+def _exif_segment(exif: bytes, left_out: list[str]) -> Iterator[bytes]:
+    fitted = fit(exif, JPEG_BYTES_MAX)
+    if fitted is not None:
+        yield _segment(_APP1, PREFIX + fitted)
+    if fitted != exif:
+        left_out.append("exif" if fitted is None else "parts of exif")
 
 
 def _xmp_segments(xmp: bytes) -> Iterator[bytes]:
