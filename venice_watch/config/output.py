@@ -98,7 +98,7 @@ class Output(Section):
     name: Annotated[str, fields.template()] = Field(
         default="{stem}.{ext}",
         description="The results' file names: {stem} {scale} {preset} {width} {height} {date} "
-        "{counter} {source_ext} {ext}; must end with .{ext}.",
+        "{counter} {frame} {source_ext} {ext}; must end with .{ext}.",
     )
     on_conflict: Annotated[OnConflict, fields.choice(OnConflict)] = Field(
         default=OnConflict.RENAME,

@@ -1,7 +1,7 @@
 """Messages to and from a process that decodes: facts as JSON, bytes by descriptor.
 
 Rules: nothing that comes in is trusted: lengths are limited, facts are plain JSON (no pickle), and
-bytes are read from sealed-off memory files whose size is looked at first.
+bytes are read from memory files whose size is looked at first.
 """
 
 import contextlib
